@@ -3,12 +3,15 @@
 //! Everything here is data. Nothing in this crate reads a clock, draws a random number, or does I/O, and no type here
 //! knows how it is stored or sent beyond its encoding ([`codec`]).
 
+pub mod api;
 pub mod codec;
 mod command;
 mod error;
 mod ids;
 mod json;
 pub mod limits;
+#[cfg(feature = "openapi")]
+mod openapi;
 mod run;
 mod schedule;
 mod state;

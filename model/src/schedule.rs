@@ -7,6 +7,7 @@ use crate::{Millis, Timestamp};
 
 /// What happens to a cron time in a daylight-saving gap or fold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Dst {
     /// Debian cron: fixed times in a gap run just after it and once in a fold (the first pass);

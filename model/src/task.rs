@@ -10,6 +10,7 @@ use crate::{Json, Millis, Schedule, Timestamp};
 
 /// One version of a task: immutable once written, kept while a run refers to it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TaskSpec {
     /// Empty: the task fires only when triggered by hand.
@@ -102,6 +103,7 @@ fn is_zero(span: &Millis) -> bool {
 
 /// Where a run goes.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     Http(HttpTarget),
@@ -109,6 +111,7 @@ pub enum Target {
 
 /// A webhook.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HttpTarget {
     pub url: String,
@@ -123,6 +126,7 @@ pub struct HttpTarget {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum HttpMethod {
     #[default]
@@ -147,6 +151,7 @@ impl HttpMethod {
 
 /// What an occurrence does when a run of the same task is still live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {
     /// Runs beside it.
@@ -164,6 +169,7 @@ pub enum Overlap {
 
 /// What becomes of occurrences that could not fire in time because no leader was there to fire them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct CatchUp {
     /// Overdue by less than this: fires, whatever the policy.
@@ -180,6 +186,7 @@ impl Default for CatchUp {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CatchUpPolicy {
     /// The latest overdue occurrence fires; the ones before it are missed.
@@ -192,6 +199,7 @@ pub enum CatchUpPolicy {
 
 /// Exponential back-off: `initial * factor^(n-1)`, at most `max`, give or take `jitter` of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
     /// The first attempt included.
@@ -245,6 +253,7 @@ impl<'de> Deserialize<'de> for Ratio {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
     #[default]
@@ -256,6 +265,7 @@ pub enum Delivery {
 /// A finished run is kept while it is one of the task's last `runs` or younger than `age`;
 /// a finished one-shot, task and run, for one day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Retention {
     pub runs: u32,
@@ -269,6 +279,7 @@ impl Default for Retention {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnFinish {
     #[default]
