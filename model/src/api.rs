@@ -151,7 +151,7 @@ impl From<crate::TaskChange> for Change {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Warning {
-    /// `past_at`: fires at once. `no_occurrence`: no schedule has an occurrence left.
+    /// `past_at`: fires at once.
     pub code: String,
     pub message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -53,6 +53,8 @@ pub const CATCH_UP_PER_ENTRY: usize = 10_000;
 pub const MAX_ATTEMPTS: u32 = 100;
 /// Longest timeout of an attempt.
 pub const TIMEOUT_MAX: Millis = Millis::from_hours(1);
+/// Shortest `catch_up.grace`: what is overdue by less fires under every policy.
+pub const GRACE_MIN: Millis = Millis::from_secs(1);
 /// Shortest period of `every`.
 pub const EVERY_MIN: Millis = Millis(100);
 /// Runs that `overlap: buffer_all` holds back.

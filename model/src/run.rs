@@ -88,10 +88,10 @@ pub struct AttemptRecord {
     pub ended_at: Timestamp,
     pub result: AttemptResult,
     /// HTTP status of the answer, if there was one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// What went wrong, at most [`crate::limits::ERROR_BYTES`]; empty on success.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
 }
 

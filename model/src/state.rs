@@ -76,8 +76,7 @@ pub enum TaskStatus {
     Paused,
     /// No occurrence is left.
     Finished,
-    /// Kept only until its runs have finished; invisible to clients.
-    #[serde(skip)]
+    /// Kept only until its runs have finished. Clients see it in the answer to their delete, and never again.
     Deleted,
 }
 
@@ -115,7 +114,7 @@ pub enum Kind {
 pub enum Reason {
     /// A run of the task was still live (`overlap: skip`).
     Overlap,
-    /// The buffer of waiting runs was full, or held one that this one replaced.
+    /// The buffer of waiting runs was full (`overlap: buffer_all`).
     BufferFull,
     /// Overdue beyond `catch_up.window`.
     BeyondWindow,
@@ -250,5 +249,7 @@ impl Versioned for IdempotencyRow {
     const NAME: &'static str = "idempotency key";
 }
 
-/// How long a finished one-shot, or a deleted task, is kept.
+/// How long a finished task is kept that goes by itself: a one-shot, or one with `on_finish: delete`.
 pub const FINISHED_KEPT: Millis = Millis::from_days(1);
+/// How long what is left of a deleted task is kept, so that its runs can finish and be looked up.
+pub const DELETED_KEPT: Millis = Millis::from_hours(1);

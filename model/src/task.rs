@@ -159,7 +159,8 @@ pub enum Overlap {
     Allow,
     /// Is dropped, with a ledger line.
     Skip,
-    /// Waits; a later one takes the waiting one's place, which is then skipped.
+    /// Waits; a later one takes the waiting one's place. Both have fired and stand in the ledger as such, so the run
+    /// that gave way ends as cancelled.
     BufferOne,
     /// Waits in line, up to [`crate::limits::BUFFERED_RUNS`]; beyond that it is skipped.
     BufferAll,
