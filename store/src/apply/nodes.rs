@@ -1,0 +1,103 @@
+//! `NodeUp`, `NodeLost`: which nodes deliver, and from which token on their outcomes count.
+
+use campanile_model::{Code, NodeId, NodeState, Reply, ShardId, Token};
+
+use super::context::{Answer, Apply, reject};
+use crate::effect::Effect;
+use crate::tables;
+
+impl Apply<'_> {
+    pub fn node_up(&mut self, id: NodeId, incarnation: u64, shards: &[(ShardId, NodeId)]) -> Answer {
+        if id == NodeId::default() {
+            return reject(Code::InvalidField, "0 is not a node's id");
+        }
+        let known = self.cached.nodes.get(&id).cloned();
+        let place = Token::at(self.next_place());
+        let fence = match &known {
+            Some(node) if node.incarnation == incarnation => node.fence,
+            _ => place,
+        };
+        self.set_node(NodeState { id, incarnation, fence, up: true });
+        if known.is_some_and(|node| node.incarnation != incarnation) {
+            self.emit(Effect::NodeFenced { node: id, fence });
+        }
+        self.move_shards(shards, place);
+        Ok(Reply::Done)
+    }
+
+    pub fn node_lost(&mut self, id: NodeId, shards: &[(ShardId, NodeId)]) -> Answer {
+        let Some(node) = self.cached.nodes.get(&id).cloned() else {
+            return reject(Code::NodeNotFound, format!("node {id} was never up"));
+        };
+        let fence = Token::at(self.next_place());
+        self.set_node(NodeState { fence, up: false, ..node });
+        self.emit(Effect::NodeFenced { node: id, fence });
+        self.move_shards(shards, fence);
+        Ok(Reply::Done)
+    }
+
+    fn set_node(&mut self, node: NodeState) {
+        tables::put_node(self.overlay, &node);
+        self.cached.nodes.insert(node.id, node);
+    }
+
+    /// Gives the shards to the nodes listed, each under a new epoch. Those that the cluster does not have are ignored.
+    fn move_shards(&mut self, shards: &[(ShardId, NodeId)], place: Token) {
+        if shards.is_empty() {
+            return;
+        }
+        let mut adopted = false;
+        for (shard, owner) in shards {
+            if let Some(entry) = self.cached.shards.shards.get_mut(usize::from(shard.0)) {
+                adopted |= entry.owner == NodeId::default();
+                entry.owner = *owner;
+                entry.epoch += 1;
+            }
+        }
+        tables::put_shards(self.overlay, &self.cached.shards);
+        if adopted && self.cached.globals.counts.live_runs > 0 {
+            // Attempts handed out while nobody owned their shard were never made.
+            self.emit(Effect::NodeFenced { node: NodeId::default(), fence: place });
+        }
+        self.emit(Effect::ShardsMoved);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use campanile_model::*;
+
+    use super::super::testing::*;
+    use crate::Effect;
+
+    #[test]
+    fn a_restart_fences_and_a_second_hello_does_not() {
+        let mut m = Machine::new();
+        let fence = m.view().nodes().unwrap()[0].fence;
+        let up = |incarnation| Command::NodeUp { node: NodeId(1), incarnation, shards: Vec::new() };
+        m.run(up(11));
+        assert!(m.effects.is_empty());
+        assert_eq!(m.view().nodes().unwrap()[0].fence, fence);
+        m.run(up(12));
+        let node = m.view().nodes().unwrap().remove(0);
+        assert_eq!((node.incarnation, node.up), (12, true));
+        assert!(node.fence > fence);
+        assert_eq!(m.effects, [Effect::NodeFenced { node: NodeId(1), fence: node.fence }]);
+    }
+
+    #[test]
+    fn shards_move_under_a_new_epoch() {
+        let mut m = Machine::new();
+        let shards = vec![(ShardId(7), NodeId(2)), (ShardId(60_000), NodeId(2))];
+        m.run(Command::NodeUp { node: NodeId(2), incarnation: 1, shards });
+        let table = m.view().shards().unwrap().shards;
+        assert_eq!(table.len(), usize::from(ShardId::COUNT));
+        assert_eq!(table[7], ShardOwner { owner: NodeId(2), epoch: 2 });
+        assert_eq!(table[8], ShardOwner { owner: NodeId(1), epoch: 1 });
+        assert_eq!(m.effects, [Effect::ShardsMoved]);
+        assert_eq!(code(&m.run(Command::NodeLost { node: NodeId(3), shards: Vec::new() })), Some(Code::NodeNotFound));
+        m.run(Command::NodeLost { node: NodeId(2), shards: vec![(ShardId(7), NodeId(1))] });
+        assert_eq!(m.view().shards().unwrap().shards[7], ShardOwner { owner: NodeId(1), epoch: 3 });
+        assert!(!m.view().nodes().unwrap()[1].up);
+    }
+}

@@ -1,0 +1,125 @@
+//! How the databases are tuned, and why. Measurements behind the numbers are in the book (docs, "Facts measured").
+//!
+//! Memory is bounded per disk, not per family: one block cache, which also holds index and filter blocks, and one
+//! bound for all memtables. Background work is bounded in jobs and in bytes a second, so that a burst of writes does
+//! not stall the commits that follow it.
+
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options, WriteBufferManager};
+
+use crate::engine::Purpose;
+
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+/// Data, index and filter blocks of all databases of a disk.
+const BLOCK_CACHE_BYTES: usize = 64 * MIB;
+
+/// Memtables of all databases of a disk together. RocksDB flushes at nine tenths of it.
+const MEMTABLES_BYTES: usize = 96 * MIB;
+
+/// One memtable. 64 MB was three times as fast as 256 MB on random keys.
+const MEMTABLE_BYTES: usize = 64 * MIB;
+
+/// Files opened at one time by each database; their index blocks live in the cache.
+const OPEN_FILES: i32 = 256;
+
+/// Flushes and compactions running at one time in each database.
+const BACKGROUND_JOBS: i32 = 2;
+
+/// Bound of flush and compaction writes of each database, flushes first. It is fixed: the self-tuning limiter went down
+/// to a twentieth in quiet times, and the flush at the next burst then held up writers for two seconds.
+const BACKGROUND_BYTES_PER_SECOND: i64 = 96 << 20;
+const BACKGROUND_REFILL_MICROSECONDS: i64 = 100_000;
+const BACKGROUND_FAIRNESS: i32 = 10;
+
+/// The log is cut from the front by snapshots; more of it than this makes RocksDB flush so that it can drop the rest.
+const WAL_BYTES: u64 = 128 << 20;
+
+/// A file in which this many of [`DELETIONS_WINDOW`] rows in a row, or half of all, are deletions is compacted soon:
+/// scans over a family whose rows are short-lived would wade through them.
+const DELETIONS_TRIGGER: usize = 2_048;
+const DELETIONS_WINDOW: usize = 4_096;
+const DELETIONS_RATIO: f64 = 0.5;
+
+/// The memory that the databases of a disk share.
+pub struct Memory {
+    blocks: Cache,
+    memtables: WriteBufferManager,
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory {
+            blocks: Cache::new_lru_cache(BLOCK_CACHE_BYTES),
+            // No stall at the bound: a flush begins below it, and a stalled commit would cost more than the excess.
+            memtables: WriteBufferManager::new_write_buffer_manager(MEMTABLES_BYTES, false),
+        }
+    }
+}
+
+pub fn database_options(purpose: Purpose, memory: &Memory) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_paranoid_checks(true);
+    options.set_write_buffer_manager(&memory.memtables);
+
+    options.set_max_open_files(OPEN_FILES);
+    options.set_max_background_jobs(BACKGROUND_JOBS);
+    options.set_ratelimiter(BACKGROUND_BYTES_PER_SECOND, BACKGROUND_REFILL_MICROSECONDS, BACKGROUND_FAIRNESS);
+    options.set_bytes_per_sync(MIB as u64);
+
+    // RocksDB's own log says little and stays small.
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(MIB);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+
+    match purpose {
+        Purpose::Log => {
+            // A power cut leaves a torn record at the very end, which is dropped: nobody was told that it is durable.
+            // Anything wrong before that is an error, because dropping it could drop what was acknowledged.
+            options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+            options.set_track_and_verify_wals_in_manifest(true);
+            options.set_max_total_wal_size(WAL_BYTES);
+        }
+        Purpose::State => options.set_atomic_flush(true),
+    }
+    options
+}
+
+pub fn family_options(purpose: Purpose, memory: &Memory) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(&memory.blocks);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+
+    let mut options = Options::default();
+    options.set_write_buffer_size(MEMTABLE_BYTES);
+    options.set_max_write_buffer_number(3);
+    options.set_target_file_size_base(32 * MIB as u64);
+    options.set_max_bytes_for_level_base(256 * MIB as u64);
+    options.set_level_compaction_dynamic_level_bytes(true);
+
+    // When writes are slowed, and when they are stopped, if compaction does not keep up.
+    options.set_level_zero_file_num_compaction_trigger(4);
+    options.set_level_zero_slowdown_writes_trigger(20);
+    options.set_level_zero_stop_writes_trigger(36);
+    options.set_soft_pending_compaction_bytes_limit(8 * GIB);
+    options.set_hard_pending_compaction_bytes_limit(32 * GIB);
+
+    match purpose {
+        // Read back within seconds, mostly from memory, then deleted: compressing it would be wasted.
+        Purpose::Log => options.set_compression_type(DBCompressionType::None),
+        Purpose::State => {
+            options.set_compression_type(DBCompressionType::Lz4);
+            blocks.set_bloom_filter(10.0, false);
+            blocks.set_optimize_filters_for_memory(true);
+            options.add_compact_on_deletion_collector_factory(DELETIONS_WINDOW, DELETIONS_TRIGGER, DELETIONS_RATIO);
+        }
+    }
+    options.set_block_based_table_factory(&blocks);
+    options
+}
