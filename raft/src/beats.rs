@@ -1,0 +1,412 @@
+//! Beats: every node tells the leader that it is there, and learns how long it may go on delivering.
+//!
+//! 1. A node sends a beat with its incarnation; the leader notes when it heard it, on its own monotonic clock.
+//! 2. The leader answers with its wall clock and, if the tables say that this incarnation is up, with a grant. A grant
+//!    never outlives the lease counted from the last moment at which a quorum confirmed the leader: so a leader cut off
+//!    from its quorum lets every lease run out before the next leader may count a node as lost. It counts only once its
+//!    receiver has applied what the leader had applied when it gave it: so a node that was fenced knows of its fence
+//!    before it delivers again.
+//! 3. The leader's own lease is its leadership: it ends before any other node may be elected.
+//! 4. From the answer the node measures how far its wall clock is from the leader's (half a round trip, as NTP does)
+//!    and says so in its next beat. From these the leader judges its own clock: further than allowed from the median of
+//!    the voters it hears, itself included, it stops stamping and hands over.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use campanile_model::NodeId;
+use openraft::async_runtime::WatchReceiver;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::Timing;
+use crate::leadership::{Leadership, address_of};
+use crate::network::client::{Peers, Traffic};
+use crate::network::wire::{self, BeatAnswer, BeatMessage};
+use crate::stamping::Stamping;
+use crate::state_machine::{Position, Raft};
+
+/// A node not heard for this many beats is not reachable, as far as clocks are concerned.
+const REACHABLE_BEATS: u32 = 5;
+/// A lease is used up to this long before its end, so that what starts under it has left before it ends.
+const LEASE_MARGIN: Duration = Duration::from_millis(100);
+/// What the leader allows beyond a lease before it counts its holder as lost.
+const LOST_MARGIN: Duration = Duration::from_millis(300);
+/// Grants that wait for this node to catch up.
+const PENDING_GRANTS: usize = 16;
+/// After this many beats every reachable node has measured the leader's clock anew, and has said so.
+pub const REMEASURE_BEATS: u32 = 4;
+/// Between two attempts of a leader to hand over because of its clock.
+const HAND_OVER_EVERY: Duration = Duration::from_secs(10);
+
+/// What the leader knows of another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// When its last beat arrived, on the leader's monotonic clock; when the leader became leader, if none has.
+    pub at: Instant,
+    /// Zero until its first beat.
+    pub incarnation: u64,
+    /// How far its wall clock is ahead of the leader's, in microseconds.
+    pub ahead_us: Option<i64>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The term the table belongs to.
+    term: u64,
+    leading_since: Option<Instant>,
+    heard: BTreeMap<NodeId, Heard>,
+    /// Nodes that get leases from this leader, with the incarnation that does.
+    holders: BTreeMap<NodeId, u64>,
+    lease_until: Option<Instant>,
+    /// The leader that answered last, and when.
+    answered: Option<(NodeId, Instant)>,
+    /// Grants, and the index that must be applied here before each counts; oldest first.
+    pending: VecDeque<(u64, Instant)>,
+    /// This node's clock against its leader's, and that leader's term.
+    ahead: Option<(u64, i64)>,
+    handed_over: Option<Instant>,
+}
+
+/// Beats, sent and received. Clones share them.
+#[derive(Clone)]
+pub struct Beats {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: NodeId,
+    incarnation: u64,
+    raft: Raft,
+    peers: Peers,
+    leadership: watch::Receiver<Leadership>,
+    position: watch::Receiver<Position>,
+    clock: Clock,
+    timing: Timing,
+    max_skew_us: i64,
+    stamping: Stamping,
+    state: Mutex<State>,
+}
+
+/// What beats are made of.
+pub struct Parts {
+    pub node: NodeId,
+    pub incarnation: u64,
+    pub raft: Raft,
+    pub peers: Peers,
+    pub leadership: watch::Receiver<Leadership>,
+    pub position: watch::Receiver<Position>,
+    pub clock: Clock,
+    pub timing: Timing,
+    pub max_clock_skew: Duration,
+    pub stamping: Stamping,
+}
+
+impl Beats {
+    pub fn new(parts: Parts) -> Self {
+        let inner = Inner {
+            node: parts.node,
+            incarnation: parts.incarnation,
+            raft: parts.raft,
+            peers: parts.peers,
+            leadership: parts.leadership,
+            position: parts.position,
+            clock: parts.clock,
+            timing: parts.timing,
+            max_skew_us: i64::try_from(parts.max_clock_skew.as_micros()).unwrap_or(i64::MAX),
+            stamping: parts.stamping,
+            state: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Drawn anew each time the process starts.
+    pub fn incarnation(&self) -> u64 {
+        self.inner.incarnation
+    }
+
+    /// Whether this node may start a delivery now: it holds a lease, or leads and is itself up.
+    pub fn may_deliver(&self) -> bool {
+        let inner = &self.inner;
+        let now = inner.clock.instant();
+        let leadership = *inner.leadership.borrow();
+        if leadership.is_leader {
+            // No voter listens to a candidate before `election_max` has passed since it last heard its leader.
+            let state = inner.state();
+            let is_up = state.term == leadership.term && state.holders.get(&inner.node) == Some(&inner.incarnation);
+            drop(state);
+            return is_up && now < inner.confirmed_until(inner.timing.election_max, now) - LEASE_MARGIN;
+        }
+        let applied = inner.applied();
+        let mut state = inner.state();
+        while let Some((_, until)) = state.pending.pop_front_if(|(index, _)| *index <= applied) {
+            state.lease_until = state.lease_until.max(Some(until));
+        }
+        state.lease_until.is_some_and(|until| now + LEASE_MARGIN < until)
+    }
+
+    /// Leader: from now on exactly these incarnations get leases.
+    pub fn grant_to(&self, holders: BTreeMap<NodeId, u64>) {
+        self.inner.state().holders = holders;
+    }
+
+    /// A node not heard for so long has no lease left.
+    pub fn lost_after(&self) -> Duration {
+        self.inner.timing.lease + LOST_MARGIN
+    }
+
+    /// Leader: who was heard when, other than itself; every other member is in it. Empty on other nodes.
+    pub fn heard(&self) -> BTreeMap<NodeId, Heard> {
+        let leadership = *self.inner.leadership.borrow();
+        if !leadership.is_leader {
+            return BTreeMap::new();
+        }
+        // The table of a term begins with the first look at it: nobody is silent before that.
+        self.inner.lead(&leadership, self.inner.clock.instant());
+        self.inner.state().heard.clone()
+    }
+
+    /// The leader, if it has answered this node lately, or is this node. What openraft calls the leader may be one of
+    /// long ago that nobody has voted out.
+    pub fn answering_leader(&self) -> Option<NodeId> {
+        let inner = &self.inner;
+        let leadership = *inner.leadership.borrow();
+        if leadership.is_leader {
+            return Some(inner.node);
+        }
+        let (leader, at) = inner.state().answered?;
+        let fresh = inner.clock.instant().saturating_duration_since(at) <= inner.timing.beat * REACHABLE_BEATS;
+        (fresh && leadership.leader == Some(leader)).then_some(leader)
+    }
+
+    /// How far this node's wall clock is ahead of its leader's, in milliseconds; zero on the leader.
+    pub fn clock_skew_ms(&self) -> Option<f64> {
+        let leadership = *self.inner.leadership.borrow();
+        if leadership.is_leader {
+            return Some(0.0);
+        }
+        let ahead = self.inner.state().ahead;
+        ahead.filter(|(term, _)| *term == leadership.term).map(|(_, ahead_us)| ahead_us as f64 / 1000.0)
+    }
+
+    /// Whether this node, if it leads, may stamp its clock into entries.
+    pub fn stamping_allowed(&self) -> bool {
+        self.inner.stamping.is_allowed()
+    }
+
+    /// Answers a beat.
+    pub fn serve(&self, beat: BeatMessage) -> BeatAnswer {
+        let inner = &self.inner;
+        let leadership = *inner.leadership.borrow();
+        if !leadership.is_leader {
+            return BeatAnswer::NotLeader;
+        }
+        let now = inner.clock.instant();
+        inner.lead(&leadership, now);
+        let heard = Heard { at: now, incarnation: beat.incarnation, ahead_us: beat.ahead_us };
+        let applied = inner.applied();
+        let holds = {
+            let mut state = inner.state();
+            state.heard.insert(beat.node, heard);
+            state.holders.get(&beat.node) == Some(&beat.incarnation)
+        };
+        let until = if holds { inner.confirmed_until(inner.timing.lease, now) } else { now };
+        let grant = until.saturating_duration_since(now);
+        BeatAnswer::Leader {
+            term: leadership.term,
+            wall_us: inner.clock.now_us(),
+            grant_ms: u64::try_from(grant.as_millis()).unwrap_or(u64::MAX),
+            applied,
+        }
+    }
+
+    /// Sends beats, or as leader looks after its own lease and clock, until the node stops.
+    pub async fn run(self, mut stopping: watch::Receiver<bool>) {
+        let inner = self.inner;
+        let mut changes = inner.leadership.clone();
+        loop {
+            let leadership = *changes.borrow_and_update();
+            let beat = async {
+                match leadership.leader {
+                    Some(_) if leadership.is_leader => inner.beat_as_leader(&leadership).await,
+                    Some(leader) => inner.beat(leader).await,
+                    None => {}
+                }
+                inner.clock.sleep(inner.timing.beat).await;
+            };
+            tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+                () = beat => {}
+                // A new leader hears of this node at once.
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Starts a new table when a new term of leading has begun.
+    fn lead(&self, leadership: &Leadership, now: Instant) {
+        let members: Vec<NodeId> = {
+            let position = self.position.borrow();
+            position.membership.nodes().map(|(id, _)| NodeId(*id)).filter(|id| *id != self.node).collect()
+        };
+        let mut state = self.state();
+        if state.term != leadership.term || state.leading_since.is_none() {
+            state.term = leadership.term;
+            state.leading_since = Some(now);
+            state.heard.clear();
+            state.holders.clear();
+            // From here on this node's lease is its leadership.
+            state.lease_until = None;
+            state.pending.clear();
+        }
+        let since = state.leading_since.unwrap_or(now);
+        state.heard.retain(|node, _| members.contains(node));
+        for node in members {
+            state.heard.entry(node).or_insert(Heard { at: since, incarnation: 0, ahead_us: None });
+        }
+    }
+
+    /// Index of the last entry applied on this node.
+    fn applied(&self) -> u64 {
+        self.position.borrow().applied.as_ref().map_or(0, |applied| applied.index)
+    }
+
+    /// `span` after the last time a quorum confirmed this leader.
+    fn confirmed_until(&self, span: Duration, now: Instant) -> Instant {
+        let metrics = self.raft.data_metrics();
+        let acknowledged = metrics.borrow_watched().last_quorum_acked.map(|at| *at);
+        acknowledged.map_or(now, |acknowledged| acknowledged.min(now) + span)
+    }
+
+    async fn beat(&self, leader: NodeId) {
+        let Some(address) = address_of(&self.raft, leader) else { return };
+        self.state().leading_since = None;
+        let term = self.leadership.borrow().term;
+        let ahead = self.state().ahead;
+        let ahead_us = ahead.filter(|(at, _)| *at == term).map(|(_, ahead)| ahead);
+        let message = BeatMessage { node: self.node, incarnation: self.incarnation, ahead_us };
+        let channel = self.peers.channel(leader, &address, Traffic::Control);
+        let (sent, sent_us) = (self.clock.instant(), self.clock.now_us());
+        let answer = channel.call(wire::BEAT, &message, self.timing.election_min).await;
+        let Ok(BeatAnswer::Leader { term, wall_us, grant_ms, applied }) = answer else { return };
+        // Half the round trip on the monotonic clock: the wall clock may have jumped meanwhile.
+        let round_trip = self.clock.instant().saturating_duration_since(sent);
+        let midpoint_us = sent_us + i64::try_from(round_trip.as_micros() / 2).unwrap_or(0);
+        let grant = Duration::from_millis(grant_ms).min(self.timing.lease);
+        let mut state = self.state();
+        state.ahead = Some((term, midpoint_us - wall_us));
+        state.answered = Some((leader, self.clock.instant()));
+        if !grant.is_zero() {
+            if state.pending.len() == PENDING_GRANTS {
+                // Far behind: the newest grants are the ones it may yet live to use.
+                state.pending.pop_front();
+            }
+            state.pending.push_back((applied, sent + grant));
+        }
+    }
+
+    async fn beat_as_leader(&self, leadership: &Leadership) {
+        let now = self.clock.instant();
+        self.lead(leadership, now);
+        let (verdict, hand_over) = {
+            let mut state = self.state();
+            state.ahead = None;
+            let verdict = self.judge(&state, now);
+            let due = state.handed_over.is_none_or(|at| now.saturating_duration_since(at) >= HAND_OVER_EVERY);
+            let hand_over = verdict.successor.filter(|_| !verdict.allowed && due);
+            if hand_over.is_some() {
+                state.handed_over = Some(now);
+            }
+            (verdict, hand_over)
+        };
+        if self.stamping.compared(verdict.allowed) {
+            if verdict.allowed {
+                tracing::info!("clock is inside the bound again; stamping goes on");
+            } else {
+                tracing::error!(
+                    off_ms = verdict.off_us / 1000,
+                    "clock is too far from the other voters'; stamping stops"
+                );
+            }
+        }
+        if let Some(successor) = hand_over {
+            tracing::warn!(to = %successor, "handing leadership to a node with a better clock");
+            // If openraft has stopped there is nothing to hand over.
+            drop(self.raft.trigger().transfer_leader(successor.0).await);
+        }
+    }
+
+    fn judge(&self, state: &State, now: Instant) -> Verdict {
+        let reachable = self.timing.beat * REACHABLE_BEATS;
+        let position = self.position.borrow();
+        let others = position.membership.voter_ids().map(NodeId).filter(|voter| *voter != self.node);
+        let ahead = others.filter_map(|voter| {
+            let heard = state.heard.get(&voter)?;
+            let fresh = now.saturating_duration_since(heard.at) <= reachable;
+            Some((voter, heard.ahead_us.filter(|_| fresh)?))
+        });
+        judge(&ahead.collect::<BTreeMap<_, _>>(), self.max_skew_us)
+    }
+}
+
+/// What the leader thinks of its clock.
+#[derive(Debug, PartialEq, Eq)]
+struct Verdict {
+    allowed: bool,
+    /// How far the leader is ahead of the median.
+    off_us: i64,
+    /// The voter nearest to the median, if it is inside the bound.
+    successor: Option<NodeId>,
+}
+
+/// Judges the leader's clock by how far the other voters' are ahead of it.
+fn judge(ahead_us: &BTreeMap<NodeId, i64>, max_skew_us: i64) -> Verdict {
+    let mut offsets: Vec<i64> = ahead_us.values().copied().chain([0]).collect();
+    offsets.sort_unstable();
+    let middle = offsets.len() / 2;
+    let median =
+        if offsets.len().is_multiple_of(2) { offsets[middle - 1].midpoint(offsets[middle]) } else { offsets[middle] };
+    let nearest = ahead_us.iter().min_by_key(|(node, ahead)| ((**ahead - median).abs(), **node));
+    Verdict {
+        allowed: median.abs() <= max_skew_us,
+        off_us: -median,
+        successor: nearest.filter(|(_, ahead)| (**ahead - median).abs() <= max_skew_us).map(|(node, _)| *node),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(ahead_ms: &[(u64, i64)]) -> Verdict {
+        judge(&ahead_ms.iter().map(|(node, ahead)| (NodeId(*node), ahead * 1000)).collect(), 500_000)
+    }
+
+    #[test]
+    fn a_leader_like_the_others_stamps() {
+        assert!(verdict(&[]).allowed, "alone, it is its own median");
+        assert!(verdict(&[(2, 400), (3, -300)]).allowed);
+        assert!(verdict(&[(2, 0), (3, 90_000)]).allowed, "another node's clock is wrong, not the leader's");
+    }
+
+    #[test]
+    fn a_leader_off_the_median_stops_and_hands_over_to_the_nearest() {
+        let verdict = verdict(&[(2, -2000), (3, -1900)]);
+        assert_eq!(verdict, Verdict { allowed: false, off_us: 1_900_000, successor: Some(NodeId(3)) });
+    }
+
+    #[test]
+    fn of_two_that_disagree_neither_is_inside() {
+        let verdict = verdict(&[(2, 3000)]);
+        assert!(!verdict.allowed);
+        assert_eq!(verdict.successor, None);
+    }
+}

@@ -1,0 +1,179 @@
+//! Changes of members and of leadership. Any node takes the request; the leader makes the change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use campanile_model::NodeId;
+use openraft::ChangeMembers;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::error::MembershipError;
+use crate::identity::Identity;
+use crate::leadership::{Leadership, address_of};
+use crate::network::channel::CallError;
+use crate::network::client::{Peers, Traffic};
+use crate::network::wire::{self, HelloAnswer, MembersAnswer, MembersMessage};
+use crate::rt;
+use crate::state_machine::Raft;
+use crate::types::{PeerNode, StoredMembership, TypeConfig};
+
+/// How long the newcomer may take to answer a greeting.
+const HELLO: Duration = Duration::from_secs(1);
+const HELLO_TRIES: u32 = 8;
+const HELLO_AGAIN: Duration = Duration::from_millis(250);
+/// How long a newcomer may take to catch up, snapshot included.
+const CATCH_UP: Duration = Duration::from_secs(600);
+/// How long a change may take to be committed.
+const CHANGE: Duration = Duration::from_secs(20);
+/// How long a transfer of leadership may take.
+const TRANSFER: Duration = Duration::from_secs(5);
+
+/// Changes members. Clones are the same.
+#[derive(Clone)]
+pub struct Members {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    identity: Identity,
+    raft: Raft,
+    peers: Peers,
+    leadership: watch::Receiver<Leadership>,
+}
+
+impl Members {
+    pub fn new(identity: Identity, raft: Raft, peers: Peers, leadership: watch::Receiver<Leadership>) -> Self {
+        Self { inner: Arc::new(Inner { identity, raft, peers, leadership }) }
+    }
+
+    /// Makes the change, here or on the leader.
+    pub async fn change(&self, message: MembersMessage) -> Result<(), MembershipError> {
+        let leadership = *self.inner.leadership.borrow();
+        let leader = leadership.leader.ok_or(MembershipError::NoLeader)?;
+        if leadership.is_leader {
+            return self.inner.change(message).await;
+        }
+        let address = address_of(&self.inner.raft, leader).ok_or(MembershipError::NoLeader)?;
+        let channel = self.inner.peers.channel(leader, &address, Traffic::Control);
+        match channel.call(wire::MEMBERS, &message, CATCH_UP + CHANGE).await {
+            Ok(MembersAnswer::Done) => Ok(()),
+            Ok(MembersAnswer::Failed(error)) => Err(error),
+            Err(error) if error.had_no_effect() => Err(MembershipError::NoLeader),
+            Err(_) => Err(MembershipError::TimedOut),
+        }
+    }
+
+    /// Answers another node. It is not passed on again.
+    pub async fn serve(&self, message: MembersMessage) -> MembersAnswer {
+        if !self.inner.leadership.borrow().is_leader {
+            return MembersAnswer::Failed(MembershipError::NoLeader);
+        }
+        match self.inner.change(message).await {
+            Ok(()) => MembersAnswer::Done,
+            Err(error) => MembersAnswer::Failed(error),
+        }
+    }
+}
+
+impl Inner {
+    async fn change(&self, message: MembersMessage) -> Result<(), MembershipError> {
+        match message {
+            MembersMessage::Add { node, peer } => self.add(node, peer).await,
+            MembersMessage::Remove { node } => self.remove(node).await,
+            MembersMessage::Transfer { to } => self.transfer(to).await,
+        }
+    }
+
+    fn membership(&self) -> Arc<StoredMembership> {
+        self.raft.server_metrics().borrow_watched().membership_config.clone()
+    }
+
+    fn is_voter(&self, node: NodeId) -> bool {
+        self.membership().voter_ids().any(|voter| voter == node.0)
+    }
+
+    /// As a learner, until it has caught up, and then as a voter: a newcomer never weakens the quorum.
+    async fn add(&self, node: NodeId, peer: String) -> Result<(), MembershipError> {
+        if self.is_voter(node) {
+            return Err(MembershipError::AlreadyMember(node));
+        }
+        let known = self.membership().get_node(&node.0).is_some();
+        let hello = self.greet(node, &peer).await;
+        let hello = hello.map_err(|error| MembershipError::Refused(format!("node {node} at {peer}: {error}")))?;
+        let ours = self.identity.cluster().map(|cluster| cluster.0);
+        if hello.cluster != ours {
+            let reason = format!("node {node} is not of this cluster; start it with --join first");
+            return Err(MembershipError::Refused(reason));
+        }
+        if !known && !hello.empty {
+            let reason = format!("node {node} has data of an earlier membership; ids are not used again");
+            return Err(MembershipError::Refused(reason));
+        }
+        let member = PeerNode { peer, api: hello.api };
+        written(rt::timeout(CATCH_UP, self.raft.add_learner(node.0, member, true)).await)?;
+        let voters = ChangeMembers::AddVoterIds(BTreeSet::from([node.0]));
+        written(rt::timeout(CHANGE, self.raft.change_membership(voters, true)).await)
+    }
+
+    /// Asks the newcomer who it is; a few times, since it may have started a moment ago.
+    async fn greet(&self, node: NodeId, peer: &str) -> Result<HelloAnswer, CallError> {
+        let channel = self.peers.channel(node, peer, Traffic::Control);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match channel.ask(wire::HELLO, HELLO).await {
+                Err(CallError::Unreachable(_)) if tries < HELLO_TRIES => clock::sleep(HELLO_AGAIN).await,
+                result => return result,
+            }
+        }
+    }
+
+    async fn remove(&self, node: NodeId) -> Result<(), MembershipError> {
+        let membership = self.membership();
+        if membership.get_node(&node.0).is_none() {
+            return Err(MembershipError::NotMember(node));
+        }
+        let change = if self.is_voter(node) {
+            if membership.voter_ids().count() == 1 {
+                return Err(MembershipError::LastVoter(node));
+            }
+            ChangeMembers::RemoveVoters(BTreeSet::from([node.0]))
+        } else {
+            ChangeMembers::RemoveNodes(BTreeSet::from([node.0]))
+        };
+        written(rt::timeout(CHANGE, self.raft.change_membership(change, false)).await)?;
+        let left: BTreeMap<u64, PeerNode> = crate::types::members(self.membership().membership());
+        self.peers.keep_only(|member| left.contains_key(&member.0));
+        Ok(())
+    }
+
+    async fn transfer(&self, to: NodeId) -> Result<(), MembershipError> {
+        if !self.is_voter(to) {
+            return Err(MembershipError::NotMember(to));
+        }
+        let stopped = |_| MembershipError::NoLeader;
+        self.raft.trigger().transfer_leader(to.0).await.map_err(|_| MembershipError::NoLeader)?;
+        let mut leadership = self.leadership.clone();
+        match rt::timeout(TRANSFER, leadership.wait_for(|now| now.leader == Some(to))).await {
+            Some(result) => result.map(|_| ()).map_err(stopped),
+            None => Err(MembershipError::TimedOut),
+        }
+    }
+}
+
+/// What became of a change of members.
+fn written<T>(
+    result: Option<Result<T, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>>,
+) -> Result<(), MembershipError> {
+    match result {
+        None => Err(MembershipError::TimedOut),
+        Some(Ok(_)) => Ok(()),
+        Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(MembershipError::NoLeader),
+        Some(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => Err(MembershipError::TimedOut),
+        Some(Err(error)) => Err(MembershipError::Refused(error.to_string())),
+    }
+}

@@ -1,0 +1,219 @@
+//! The one task that stamps and appends.
+//!
+//! It is the only proposer of a node, it appends only while the node leads and has applied its term's first entry, and
+//! only under that term: so the time it stamps, never before what it stamped last nor before what is applied, never goes
+//! back along the log.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use campanile_model::{Code, Command, Entry, Rejection, Reply, Timestamp};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use openraft::errors::ClientWriteError;
+use openraft::impls::OneshotResponder;
+use openraft::raft::ClientWriteResult;
+use openraft::vote::leader_id_std::CommittedLeaderId;
+
+use super::lanes::{Answer, Job, Lane, Lanes};
+use super::{Parts, Prepared};
+use crate::types::{Proposal, TypeConfig};
+
+/// Proposals put together are at most about this large.
+const ENTRY_BYTES: usize = 512 << 10;
+const ENTRY_COMMANDS: usize = 4096;
+/// Ids an entry may give out, below the 65,536 that there are.
+const ENTRY_IDS: usize = 60_000;
+/// A proposal that conflicted this often is answered with its conflict.
+const MAX_CONFLICTS: u32 = 5;
+/// Every so many entries the lanes are looked at from the lowest up, so that none waits for ever.
+const LOWEST_FIRST_EVERY: u64 = 8;
+
+/// An entry in flight, and which of its replies are whose.
+struct InFlight {
+    lane: Lane,
+    jobs: Vec<(Job, Range<usize>)>,
+    result: Option<ClientWriteResult<TypeConfig>>,
+}
+
+/// An entry being put together.
+struct Draft {
+    commands: Vec<Command>,
+    ids: usize,
+    jobs: Vec<(Job, Range<usize>)>,
+}
+
+impl Draft {
+    fn new() -> Self {
+        Self { commands: Vec::new(), ids: 0, jobs: Vec::new() }
+    }
+
+    fn add(&mut self, job: Job, prepared: Prepared, ids: usize) {
+        let offset = self.commands.len();
+        let replies = prepared.replies.start + offset..prepared.replies.end + offset;
+        self.commands.extend(prepared.commands);
+        self.ids += ids;
+        self.jobs.push((job, replies));
+    }
+}
+
+struct Batcher {
+    lanes: Arc<Lanes>,
+    parts: Parts,
+    in_flight: FuturesUnordered<BoxFuture<'static, InFlight>>,
+    stamped: Timestamp,
+    entries: u64,
+}
+
+/// Runs until the node stops.
+pub async fn run(lanes: Arc<Lanes>, parts: Parts) {
+    let mut leadership = parts.leadership.clone();
+    let mut stopping = parts.stopping.clone();
+    let mut batcher = Batcher { lanes, parts, in_flight: FuturesUnordered::new(), stamped: Timestamp::MIN, entries: 0 };
+    loop {
+        let lanes = batcher.lanes.clone();
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => break,
+            Some(done) = batcher.in_flight.next() => batcher.finish(done),
+            changed = leadership.changed() => if changed.is_err() { break },
+            () = lanes.arrived() => {}
+        }
+        batcher.propose_waiting().await;
+    }
+    for job in batcher.lanes.take_all() {
+        job.answer(Answer::NotLeader);
+    }
+}
+
+impl Batcher {
+    async fn propose_waiting(&mut self) {
+        loop {
+            let leadership = *self.parts.leadership.borrow();
+            if !leadership.is_leader {
+                self.lanes.take_all().into_iter().for_each(|job| job.answer(Answer::NotLeader));
+                return;
+            }
+            if !leadership.ready {
+                // Its term's first entry is on its way; what waits is taken then.
+                return;
+            }
+            if !self.parts.stamping.is_allowed() {
+                self.lanes.take_all().into_iter().for_each(|job| job.answer(Answer::ClockSkew));
+                return;
+            }
+            let Some((lane, jobs)) = self.take() else { return };
+            self.propose(lane, jobs, leadership.term).await;
+        }
+    }
+
+    /// The next jobs, from the highest lane that has any.
+    fn take(&self) -> Option<(Lane, Vec<Job>)> {
+        let mut order = Lane::ALL;
+        if self.entries % LOWEST_FIRST_EVERY == LOWEST_FIRST_EVERY - 1 {
+            order.reverse();
+        }
+        order.into_iter().find_map(|lane| {
+            let jobs = self.lanes.take(lane, ENTRY_BYTES, ENTRY_COMMANDS);
+            (!jobs.is_empty()).then_some((lane, jobs))
+        })
+    }
+
+    async fn propose(&mut self, lane: Lane, jobs: Vec<Job>, term: u64) {
+        let view = self.parts.store.view();
+        let time = self.stamped.max(view.time()).max(self.parts.clock.now());
+        self.stamped = time;
+        let mut draft = Draft::new();
+        for job in jobs {
+            let prepared = match self.parts.prepare.prepare(&view, time, job.pending()) {
+                Ok(prepared) => prepared,
+                Err(rejection) => {
+                    job.answer(Answer::Rejected(rejection));
+                    continue;
+                }
+            };
+            let wanted = job.pending_len();
+            if prepared.replies.len() != wanted || prepared.replies.end > prepared.commands.len() {
+                let message = format!("preparation names {} replies for {wanted} commands", prepared.replies.len());
+                job.answer(Answer::Rejected(Rejection::new(Code::Internal, message)));
+                continue;
+            }
+            let ids = prepared.commands.iter().map(ids_of).sum();
+            if ids > ENTRY_IDS {
+                let message = format!("{ids} ids in one proposal, more than {ENTRY_IDS}");
+                job.answer(Answer::Rejected(Rejection::new(Code::LimitExceeded, message)));
+                continue;
+            }
+            if draft.ids + ids > ENTRY_IDS {
+                let full = std::mem::replace(&mut draft, Draft::new());
+                self.append(lane, full, time, term).await;
+            }
+            draft.add(job, prepared, ids);
+        }
+        self.append(lane, draft, time, term).await;
+    }
+
+    async fn append(&mut self, lane: Lane, draft: Draft, time: Timestamp, term: u64) {
+        if draft.jobs.is_empty() {
+            return;
+        }
+        let jobs = draft.jobs;
+        let proposal = Proposal::new(Entry { time, commands: draft.commands });
+        let (responder, result) = OneshotResponder::new_pair();
+        let write = self.parts.raft.write(proposal).with_leader(CommittedLeaderId::new(term)).responder(responder);
+        if write.await.is_err() {
+            // openraft has stopped, before it took this.
+            jobs.into_iter().for_each(|(job, _)| job.answer(Answer::NotLeader));
+            return;
+        }
+        self.entries += 1;
+        self.parts.metrics.entries_proposed.add(1);
+        self.lanes.entry_started(lane);
+        self.in_flight.push(Box::pin(async move { InFlight { lane, jobs, result: result.await.ok() } }));
+    }
+
+    fn finish(&mut self, done: InFlight) {
+        self.lanes.entry_finished(done.lane);
+        let mut replies = match done.result {
+            Some(Ok(response)) => response.data.0,
+            Some(Err(ClientWriteError::ForwardToLeader(_))) => {
+                // Refused before it was appended.
+                done.jobs.into_iter().for_each(|(job, _)| job.answer(Answer::NotLeader));
+                return;
+            }
+            Some(Err(_)) | None => {
+                done.jobs.into_iter().for_each(|(job, _)| job.answer(Answer::OutcomeUnknown));
+                return;
+            }
+        };
+        let mut again = Vec::new();
+        for (mut job, range) in done.jobs {
+            let mine = replies[range].iter_mut().map(|reply| std::mem::replace(reply, Reply::Done)).collect();
+            let may_repeat = job.conflicts < MAX_CONFLICTS;
+            if job.settle(mine, |reply| may_repeat && is_conflict(reply)) {
+                job.answer_replies();
+            } else {
+                job.conflicts += 1;
+                self.parts.metrics.proposals_conflicted.add(1);
+                again.push(job);
+            }
+        }
+        self.lanes.push_front(again);
+    }
+}
+
+fn is_conflict(reply: &Reply) -> bool {
+    matches!(reply, Reply::Rejected(rejection) if rejection.code == Code::Conflict)
+}
+
+/// Ids that applying a command may give out, at most: each line one, and one more for a run that it promotes.
+fn ids_of(command: &Command) -> usize {
+    match command {
+        Command::Fire { lines } => 2 * lines.len(),
+        Command::Outcomes { lines } => 2 * lines.len(),
+        Command::Attempts { lines } => 2 * lines.len(),
+        Command::DeleteTask(delete) => 1 + delete.prepared_runs.len(),
+        _ => 2,
+    }
+}

@@ -1,0 +1,203 @@
+//! Takes commands from anywhere in the cluster into the log.
+//!
+//! 1. On the leader, proposals wait in the [`lanes`], each with bounded bytes; on another node they are forwarded.
+//! 2. The [`batcher`], one task, puts proposals of a lane together, stamps the time, has them prepared and appends them as
+//!    one entry. Order within a lane is kept; several entries are in flight.
+//! 3. A proposal that conflicted with another is prepared again. Otherwise its replies are the answer.
+//!
+//! What may have been appended is never sent again from here: the caller is told that the outcome is unknown.
+
+mod batcher;
+mod lanes;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use campanile_model::codec::encode;
+use campanile_model::{Code, Command, Entry, NodeId, Rejection, Reply, Timestamp};
+use campanile_store::View;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::Limits;
+use crate::error::ProposeError;
+use crate::leadership::{Leadership, address_of};
+use crate::metrics::Metrics;
+use crate::network::client::{Peers, Traffic};
+use crate::network::wire::{self, MAX_PROPOSAL_BYTES, ProposeAnswer, ProposeMessage};
+use crate::rt;
+use crate::stamping::Stamping;
+use crate::state_machine::Raft;
+use lanes::{Answer, Job, Lanes};
+
+pub use lanes::Lane;
+
+/// Fills in what a command needs from the leader: see `campanile_model::command`.
+pub trait Prepare: Send + Sync + 'static {
+    /// Runs on the leader just before commands are appended, at the entry's time. May put commands in front (settling
+    /// what is due). `Err` answers the proposal, and nothing is appended for it.
+    fn prepare(&self, view: &View, time: Timestamp, commands: Vec<Command>) -> Result<Prepared, Rejection>;
+}
+
+/// Commands ready to be appended.
+pub struct Prepared {
+    pub commands: Vec<Command>,
+    /// Which of the replies to `commands` answer the proposal.
+    pub replies: Range<usize>,
+}
+
+/// How long a proposal looks for a leader that takes it.
+const FIND_LEADER: Duration = Duration::from_secs(5);
+/// How long a proposal waits for its outcome once it may have been appended.
+const OUTCOME: Duration = Duration::from_secs(15);
+/// Between two tries while nothing has changed.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Proposes commands. Clones share the lanes.
+#[derive(Clone)]
+pub struct Proposer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    lanes: Arc<Lanes>,
+    peers: Peers,
+    leadership: watch::Receiver<Leadership>,
+    raft: Raft,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    stopping: watch::Receiver<bool>,
+}
+
+/// What a proposer is made of.
+pub struct Parts {
+    pub raft: Raft,
+    pub store: campanile_store::Store,
+    pub prepare: Arc<dyn Prepare>,
+    pub peers: Peers,
+    pub leadership: watch::Receiver<Leadership>,
+    pub stamping: Stamping,
+    pub clock: Clock,
+    pub limits: Limits,
+    pub metrics: Arc<Metrics>,
+    pub stopping: watch::Receiver<bool>,
+}
+
+impl Proposer {
+    /// Starts the batcher.
+    pub fn start(parts: Parts) -> std::io::Result<Self> {
+        let lanes = Arc::new(Lanes::new(&parts.limits));
+        let inner = Inner {
+            lanes: lanes.clone(),
+            peers: parts.peers.clone(),
+            leadership: parts.leadership.clone(),
+            raft: parts.raft.clone(),
+            clock: parts.clock.clone(),
+            metrics: parts.metrics.clone(),
+            stopping: parts.stopping.clone(),
+        };
+        rt::spawn_dedicated("campanile-propose", batcher::run(lanes, parts))?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Commits commands in one entry and answers one reply for each.
+    pub async fn propose(&self, lane: Lane, commands: Vec<Command>) -> Result<Vec<Reply>, ProposeError> {
+        let inner = &self.inner;
+        inner.metrics.proposals.add(1);
+        let bytes = encoded_bytes(&commands)?;
+        let commands: Arc<[Command]> = commands.into();
+        let mut leadership = inner.leadership.clone();
+        let mut stopping = inner.stopping.clone();
+        let give_up = inner.clock.instant() + FIND_LEADER;
+        loop {
+            if *stopping.borrow_and_update() {
+                return Err(ProposeError::ShuttingDown);
+            }
+            let now = *leadership.borrow_and_update();
+            let answer = match now.leader {
+                None => ProposeAnswer::NotLeader,
+                Some(_) if now.is_leader => self.propose_here(lane, commands.clone(), bytes).await,
+                Some(leader) => self.forward(leader, lane, &commands, bytes).await,
+            };
+            match answer {
+                ProposeAnswer::Replies(replies) => return Ok(replies),
+                ProposeAnswer::Rejected(rejection) => return Err(ProposeError::Rejected(rejection)),
+                ProposeAnswer::OutcomeUnknown => return Err(ProposeError::OutcomeUnknown),
+                ProposeAnswer::ClockSkew => return Err(ProposeError::ClockSkew),
+                ProposeAnswer::Overloaded { retry_after_ms } => {
+                    inner.metrics.proposals_overloaded.add(1);
+                    return Err(ProposeError::Overloaded { retry_after: Duration::from_millis(retry_after_ms) });
+                }
+                // Nothing was appended: another leader, or the same a little later, may take it.
+                ProposeAnswer::NotLeader => {}
+            }
+            if inner.clock.instant() >= give_up {
+                return Err(ProposeError::NoLeader);
+            }
+            tokio::select! {
+                biased;
+                _ = stopping.changed() => {}
+                changed = leadership.changed() => if changed.is_err() { return Err(ProposeError::ShuttingDown) },
+                () = inner.clock.sleep(RETRY) => {}
+            }
+        }
+    }
+
+    /// Answers a proposal that another node forwarded. It is not forwarded again.
+    pub async fn serve(&self, message: ProposeMessage) -> ProposeAnswer {
+        let Some(lane) = Lane::from_number(message.lane) else {
+            return ProposeAnswer::Rejected(Rejection::new(Code::Internal, "proposal in an unknown lane"));
+        };
+        match encoded_bytes(&message.commands) {
+            Ok(bytes) => self.propose_here(lane, message.commands.into(), bytes).await,
+            Err(ProposeError::Rejected(rejection)) => ProposeAnswer::Rejected(rejection),
+            Err(_) => ProposeAnswer::NotLeader,
+        }
+    }
+
+    async fn propose_here(&self, lane: Lane, commands: Arc<[Command]>, bytes: usize) -> ProposeAnswer {
+        if !self.inner.leadership.borrow().is_leader {
+            return ProposeAnswer::NotLeader;
+        }
+        let Some(room) = self.inner.lanes.reserve(lane, bytes) else { return self.overloaded(lane) };
+        let (job, answer) = Job::new(lane, commands, bytes, room);
+        self.inner.lanes.push(job);
+        match rt::timeout(OUTCOME, answer).await {
+            Some(Ok(Answer::Replies(replies))) => ProposeAnswer::Replies(replies),
+            Some(Ok(Answer::Rejected(rejection))) => ProposeAnswer::Rejected(rejection),
+            Some(Ok(Answer::NotLeader)) => ProposeAnswer::NotLeader,
+            Some(Ok(Answer::ClockSkew)) => ProposeAnswer::ClockSkew,
+            Some(Ok(Answer::OutcomeUnknown) | Err(_)) | None => ProposeAnswer::OutcomeUnknown,
+        }
+    }
+
+    fn overloaded(&self, lane: Lane) -> ProposeAnswer {
+        let waiting = self.inner.lanes.entries_in_flight(lane) as u64;
+        ProposeAnswer::Overloaded { retry_after_ms: 50 + 10 * waiting }
+    }
+
+    async fn forward(&self, leader: NodeId, lane: Lane, commands: &[Command], bytes: usize) -> ProposeAnswer {
+        // What waits for another node takes memory here just the same.
+        let Some(_room) = self.inner.lanes.reserve(lane, bytes) else { return self.overloaded(lane) };
+        let Some(address) = address_of(&self.inner.raft, leader) else { return ProposeAnswer::NotLeader };
+        self.inner.metrics.proposals_forwarded.add(1);
+        let message = ProposeMessage { lane: lane.number(), commands: commands.to_vec() };
+        let channel = self.inner.peers.channel(leader, &address, Traffic::Control);
+        match channel.call(wire::PROPOSE, &message, OUTCOME).await {
+            Ok(answer) => answer,
+            Err(error) if error.had_no_effect() => ProposeAnswer::NotLeader,
+            Err(_) => ProposeAnswer::OutcomeUnknown,
+        }
+    }
+}
+
+/// How many bytes commands take in the log; an error if that is more than an entry may have.
+fn encoded_bytes(commands: &[Command]) -> Result<usize, ProposeError> {
+    let bytes = encode(&Entry { time: Timestamp::MIN, commands: commands.to_vec() }).len();
+    if bytes > MAX_PROPOSAL_BYTES {
+        let message = format!("{bytes} bytes in one proposal, more than {MAX_PROPOSAL_BYTES}");
+        return Err(ProposeError::Rejected(Rejection::new(Code::LimitExceeded, message)));
+    }
+    Ok(bytes)
+}

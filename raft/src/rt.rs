@@ -1,0 +1,169 @@
+//! The seam to the runtime: tasks, threads, sockets and randomness, the same for real and in simulation.
+//!
+//! Nothing else in the node spawns a thread, opens a socket or draws a random number. What differs under the simulator
+//! (no threads there, blocking work runs in place) differs here and nowhere else.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Runs a task on the current runtime. It ends by itself or with the runtime; nobody waits for it.
+pub fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(future);
+}
+
+/// Runs a future that may block (an fsync, an apply) where blocking harms nobody else: a thread of its own.
+#[cfg(not(madsim))]
+pub fn spawn_dedicated(name: &str, future: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(future))?;
+    Ok(())
+}
+
+/// In simulation everything shares the one thread, and the simulated disk waits in virtual time.
+#[cfg(madsim)]
+pub fn spawn_dedicated(_name: &str, future: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    tokio::spawn(future);
+    Ok(())
+}
+
+/// Runs blocking work off the threads that serve requests.
+#[cfg(not(madsim))]
+pub async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| io::Error::other(format!("blocking work: {error}")))
+}
+
+/// In simulation blocking work takes no time.
+#[cfg(madsim)]
+pub async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    Ok(work())
+}
+
+/// A fresh generator seeded by the operating system, or by the simulator.
+pub fn rng() -> SmallRng {
+    rand::make_rng()
+}
+
+/// Waits for a future, at most `span`. `None` when the time is up.
+pub async fn timeout<F: Future>(span: Duration, future: F) -> Option<F::Output> {
+    tokio::time::timeout(span, future).await.ok()
+}
+
+/// A TCP connection that sends at once and flushes only what was written.
+///
+/// The simulator's stream sends a message for every flush, even an empty one, and two hyper peers then answer each
+/// other's flushes for ever; hence the flag.
+#[derive(Debug)]
+pub struct Stream {
+    inner: TcpStream,
+    unflushed: bool,
+}
+
+impl Stream {
+    pub fn new(inner: TcpStream) -> io::Result<Self> {
+        inner.set_nodelay(true)?;
+        Ok(Self { inner, unflushed: false })
+    }
+}
+
+/// Connects to `host:port`, at most `deadline` long.
+pub async fn connect(address: &str, deadline: Duration) -> io::Result<Stream> {
+    match timeout(deadline, TcpStream::connect(address)).await {
+        Some(stream) => Stream::new(stream?),
+        None => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {address} in {deadline:?}"))),
+    }
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    inner: TcpListener,
+}
+
+impl Listener {
+    pub async fn bind(address: &str) -> io::Result<Self> {
+        Ok(Self { inner: TcpListener::bind(address).await? })
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        let (stream, peer) = self.inner.accept().await?;
+        Ok((Stream::new(stream)?, peer))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?;
+        self.unflushed |= written > 0;
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// Runs hyper's tasks. (hyper-util's own reaches for a tokio reactor that the simulator does not have.)
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Executor;
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::spawn(future);
+    }
+}
+
+/// Keeps hyper's time, for the same reason.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timer;
+
+struct Sleep(Pin<Box<tokio::time::Sleep>>);
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl hyper::rt::Sleep for Sleep {}
+
+impl hyper::rt::Timer for Timer {
+    fn sleep(&self, span: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(Sleep(Box::pin(tokio::time::sleep(span))))
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(Sleep(Box::pin(tokio::time::sleep_until(deadline.into()))))
+    }
+}

@@ -1,0 +1,100 @@
+//! Whether the leader's wall clock may be stamped into entries.
+//!
+//! Two guards. The slow one is the comparison with the other voters' clocks (see [`crate::beats`]), a few times a
+//! second. The fast one is here: between two comparisons the wall clock must move as the monotonic clock does. A clock
+//! that jumps is distrusted at the very next look, before anything is stamped with it, until it has been compared anew.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::clock::Clock;
+
+/// The judgement. Clones share it.
+#[derive(Clone)]
+pub struct Stamping {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    clock: Clock,
+    max_skew: Duration,
+    /// How long after a jump the comparisons with others are still old ones.
+    remeasure: Duration,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// What the comparison with the others said last.
+    allowed: bool,
+    /// The two clocks, read together when the wall clock was last trusted.
+    anchor: (Instant, i64),
+    distrusted_until: Option<Instant>,
+}
+
+impl Stamping {
+    pub fn new(clock: Clock, max_skew: Duration, remeasure: Duration) -> Self {
+        let anchor = (clock.instant(), clock.now_us());
+        let state = Mutex::new(State { allowed: true, anchor, distrusted_until: None });
+        Self { inner: Arc::new(Inner { clock, max_skew, remeasure, state }) }
+    }
+
+    /// Looks at the clock, now.
+    pub fn is_allowed(&self) -> bool {
+        let inner = &self.inner;
+        let mut state = inner.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (now, wall_us) = (inner.clock.instant(), inner.clock.now_us());
+        let moved = now.saturating_duration_since(state.anchor.0);
+        let moved_us = i64::try_from(moved.as_micros()).unwrap_or(i64::MAX);
+        let jumped_us = wall_us.saturating_sub(state.anchor.1).saturating_sub(moved_us).unsigned_abs();
+        // Clocks that are slewed to the right time move within the bound.
+        if u128::from(jumped_us) > inner.max_skew.as_micros() {
+            tracing::error!(
+                jumped_ms = jumped_us / 1000,
+                "the wall clock jumped; it is distrusted until compared anew"
+            );
+            state.anchor = (now, wall_us);
+            state.distrusted_until = Some(now + inner.remeasure);
+        }
+        state.allowed && state.distrusted_until.is_none_or(|until| now >= until)
+    }
+
+    /// Takes the outcome of a comparison with the others' clocks. True if it is a change.
+    pub fn compared(&self, allowed: bool) -> bool {
+        // A jump since the last look must not hide behind the new anchor.
+        let distrusted = !self.is_allowed();
+        let inner = &self.inner;
+        let mut state = inner.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if !distrusted || state.distrusted_until.is_none_or(|until| inner.clock.instant() >= until) {
+            state.anchor = (inner.clock.instant(), inner.clock.now_us());
+        }
+        std::mem::replace(&mut state.allowed, allowed) != allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jump_is_noticed_at_once_and_forgiven_after_comparing() {
+        for jump_ms in [60_000, -60_000] {
+            let clock = Clock::system();
+            let stamping = Stamping::new(clock.clone(), Duration::from_millis(500), Duration::ZERO);
+            assert!(stamping.is_allowed());
+            clock.shift(jump_ms / 1000);
+            assert!(stamping.is_allowed(), "inside the bound");
+
+            let strict = Stamping::new(clock.clone(), Duration::from_millis(500), Duration::from_secs(3600));
+            clock.shift(jump_ms);
+            assert!(!strict.is_allowed());
+            strict.compared(true);
+            assert!(!strict.is_allowed(), "a comparison made of old measurements does not count");
+
+            stamping.is_allowed();
+            stamping.compared(false);
+            assert!(!stamping.is_allowed());
+            stamping.compared(true);
+            assert!(stamping.is_allowed());
+        }
+    }
+}
