@@ -1,0 +1,175 @@
+//! The measurements, one file each; every one starts a cluster of its own, so that none inherits another's data.
+//!
+//! Bounded in count and time, and loopback only. A run whose work was not done, or not as promised, is an error and
+//! never a figure.
+
+mod calibration;
+mod deliver;
+mod failover;
+mod pending;
+mod submit;
+mod tasks;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cluster::{ClusterOptions, ProcessCluster};
+use crate::report::{Floor, Report, Row, load_average, merge};
+
+#[derive(Clone, Debug)]
+pub struct BenchOptions {
+    /// The program `campanile`.
+    pub binary: PathBuf,
+    /// Rows to measure; all when empty.
+    pub only: Vec<String>,
+    /// Smaller numbers.
+    pub quick: bool,
+    /// Repetitions of what is shorter than 20 s.
+    pub runs: u32,
+    /// Where the nodes' directories are made, and removed.
+    pub scratch: PathBuf,
+}
+
+impl BenchOptions {
+    /// `quick` or the full size.
+    fn size<T>(&self, full: T, quick: T) -> T {
+        if self.quick { quick } else { full }
+    }
+
+    /// What a row has to reach is said of its full size only.
+    fn floor(&self, row: Row, floor: Floor) -> Row {
+        if self.quick { row } else { row.floor(floor) }
+    }
+
+    /// A new cluster of three nodes, removed with its data when dropped.
+    async fn cluster(&self) -> Result<ProcessCluster> {
+        let scratch = self.scratch.clone();
+        ProcessCluster::start(ClusterOptions { scratch, ..ClusterOptions::new(&self.binary) }).await
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scenario {
+    SubmitSingle { connections: usize },
+    SubmitBatch { connections: usize },
+    DeliverBurst,
+    PacedLateness,
+    Pending,
+    Failover,
+}
+
+/// In the order they are measured. `pending` comes last but one because it leaves the page cache full.
+const SCENARIOS: [Scenario; 10] = [
+    Scenario::SubmitSingle { connections: 1 },
+    Scenario::SubmitSingle { connections: 64 },
+    Scenario::SubmitSingle { connections: 256 },
+    Scenario::SubmitBatch { connections: 1 },
+    Scenario::SubmitBatch { connections: 64 },
+    Scenario::SubmitBatch { connections: 256 },
+    Scenario::DeliverBurst,
+    Scenario::PacedLateness,
+    Scenario::Failover,
+    Scenario::Pending,
+];
+
+impl Scenario {
+    /// The rows it fills.
+    fn names(self) -> Vec<String> {
+        match self {
+            Self::SubmitSingle { connections } => vec![submit::single_name(connections)],
+            Self::SubmitBatch { connections } => vec![submit::batch_name(connections)],
+            Self::DeliverBurst => vec![deliver::BURST.into()],
+            Self::PacedLateness => vec![deliver::PACED.into()],
+            Self::Pending => vec![pending::RSS.into(), pending::DISK.into()],
+            Self::Failover => vec![failover::NAME.into()],
+        }
+    }
+
+    fn is_wanted(self, only: &[String]) -> bool {
+        let wanted = |name: &String| only.iter().any(|wanted| stands_for(wanted, name));
+        only.is_empty() || self.names().iter().any(wanted)
+    }
+
+    /// Too long to repeat.
+    fn is_long(self) -> bool {
+        matches!(self, Self::PacedLateness | Self::Pending | Self::Failover)
+    }
+
+    async fn measure(self, options: &BenchOptions) -> Result<Vec<Row>> {
+        match self {
+            Self::SubmitSingle { connections } => submit::single(options, connections).await,
+            Self::SubmitBatch { connections } => submit::batch(options, connections).await,
+            Self::DeliverBurst => deliver::burst(options).await,
+            Self::PacedLateness => deliver::paced(options).await,
+            Self::Pending => pending::measure(options).await,
+            Self::Failover => failover::measure(options).await,
+        }
+    }
+}
+
+/// A name stands for itself and for all that begin with it and an underscore.
+fn stands_for(wanted: &str, name: &str) -> bool {
+    name.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+}
+
+/// Measures what is asked for; `note` is told what is being done.
+pub async fn run(options: &BenchOptions, mut note: impl FnMut(&str)) -> Result<Report> {
+    std::fs::create_dir_all(&options.scratch).with_context(|| format!("making {}", options.scratch.display()))?;
+    for wanted in &options.only {
+        let known = SCENARIOS.iter().any(|scenario| scenario.is_wanted(std::slice::from_ref(wanted)));
+        let all: Vec<String> = SCENARIOS.iter().flat_map(|scenario| scenario.names()).collect();
+        ensure!(known, "no measurement is called {wanted}; there are {}", all.join(", "));
+    }
+    let load = load_average();
+    note("calibrating the disk");
+    let baseline = calibration::measure(options).await?;
+    let per_second = baseline.value;
+    let mut results = vec![baseline];
+    for scenario in SCENARIOS.into_iter().filter(|scenario| scenario.is_wanted(&options.only)) {
+        let names = scenario.names().join(", ");
+        let count = if scenario.is_long() { 1 } else { options.runs };
+        let mut repetitions = Vec::new();
+        for n in 1..=count {
+            note(&format!("measuring {names} ({n} of {count})"));
+            repetitions.push(scenario.measure(options).await.with_context(|| format!("measuring {names}"))?);
+        }
+        results.extend(merge(repetitions).into_iter().map(|row| with_ratio(row, per_second)));
+    }
+    Ok(Report::new(load, results))
+}
+
+/// Rates are set against the disk they were measured on.
+fn with_ratio(row: Row, appends_per_second: f64) -> Row {
+    if !row.unit.ends_with("/s") {
+        return row;
+    }
+    Row { baseline: Some(calibration::NAME), ratio: Some(row.value / appends_per_second), ..row }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stands_for_a_whole_family() {
+        let wanted = |only: &str| {
+            let only: Vec<String> = vec![only.into()];
+            SCENARIOS
+                .iter()
+                .filter(|scenario| scenario.is_wanted(&only))
+                .flat_map(|one| one.names())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(wanted("submit_single"), ["submit_single_1", "submit_single_64", "submit_single_256"]);
+        assert_eq!(wanted("submit_single_6"), [""; 0]);
+        assert_eq!(wanted("submit_batch_1"), ["submit_batch_1"]);
+        assert_eq!(wanted("pending_disk"), ["pending_rss", "pending_disk"]);
+    }
+
+    #[test]
+    fn only_rates_have_a_ratio() {
+        assert_eq!(with_ratio(Row::new("a", 500.0, "tasks/s"), 250.0).ratio, Some(2.0));
+        assert_eq!(with_ratio(Row::new("a", 500.0, "MiB"), 250.0).ratio, None);
+    }
+}

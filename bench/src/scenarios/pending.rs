@@ -1,0 +1,79 @@
+//! What a task costs while it waits: resident memory of a node, and bytes on its disk.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use tokio::time::sleep;
+
+use super::BenchOptions;
+use super::tasks::{BATCH, batch_json, far};
+use crate::clock;
+use crate::cluster::ProcessCluster;
+use crate::load::{ClosedLoop, Endpoint};
+use crate::report::{Floor, Row};
+
+pub const RSS: &str = "pending_rss";
+pub const DISK: &str = "pending_disk";
+const URL: &str = "http://127.0.0.1:9000/hook";
+const CONNECTIONS: usize = 6;
+/// Disk use that has not changed for this long has settled: compaction and purging are done.
+const STEADY: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(60);
+const MIB: f64 = (1 << 20) as f64;
+
+pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
+    let sizes: &[u64] = options.size(&[100_000, 1_000_000], &[20_000, 100_000]);
+    let cluster = options.cluster().await?;
+    let mut rows = Vec::new();
+    let mut placed = 0;
+    for (at, size) in sizes.iter().enumerate() {
+        fill(&cluster, placed, *size).await?;
+        placed = *size;
+        settle(&cluster).await?;
+        // The largest size has the plain name; the smaller ones say theirs.
+        let is_last = at + 1 == sizes.len();
+        let name = |name: &str| if is_last { name.to_owned() } else { format!("{name}_{}k", size / 1000) };
+        let nodes: Vec<_> = cluster.ids().into_iter().map(|id| cluster.node(id)).collect();
+        let rss = nodes.iter().map(|node| node.rss_bytes()).collect::<Result<Vec<_>>>()?;
+        let disk = nodes.iter().map(|node| node.disk_bytes()).collect::<Result<Vec<_>>>()?;
+        let rss_mib = rss.iter().copied().max().unwrap_or_default() as f64 / MIB;
+        let disk_bytes = disk.iter().copied().max().unwrap_or_default() as f64;
+        let rss_row = Row::new(name(RSS), rss_mib, "MiB").detail(format!("largest node, {size} tasks pending"));
+        rows.push(if is_last { options.floor(rss_row, Floor::AtMost(300.0)) } else { rss_row });
+        let disk_row = Row::new(name(DISK), disk_bytes / *size as f64, "B/task");
+        rows.push(disk_row.detail(format!("{:.0} MiB, Raft log included, {size} tasks pending", disk_bytes / MIB)));
+    }
+    Ok(rows)
+}
+
+/// Adds tasks until there are `size`.
+async fn fill(cluster: &ProcessCluster, placed: u64, size: u64) -> Result<()> {
+    let now = clock::now();
+    let first = placed / BATCH as u64;
+    let requests = size / BATCH as u64 - first;
+    let within = Duration::from_secs(30 + size / 5000);
+    let load =
+        ClosedLoop { endpoint: Endpoint::Batch, connections: CONNECTIONS, requests, within, keep_answers: false };
+    let body = move |n: u64| -> Bytes {
+        let start = (first + n) * BATCH as u64;
+        batch_json(URL, (start..start + BATCH as u64).map(|task| far(now, task)))
+    };
+    let submitted = load.run(&cluster.endpoints(), body).await?;
+    ensure!(submitted.requests == requests, "{size} tasks were not in place after {} s", within.as_secs());
+    Ok(())
+}
+
+/// Waits until no node's disk use changes any more, or long enough.
+async fn settle(cluster: &ProcessCluster) -> Result<()> {
+    let deadline = Instant::now() + SETTLE;
+    let mut before = 0;
+    loop {
+        let now: u64 = cluster.ids().into_iter().map(|id| cluster.node(id).disk_bytes()).sum::<Result<u64>>()?;
+        if now == before || Instant::now() >= deadline {
+            return Ok(());
+        }
+        before = now;
+        sleep(STEADY).await;
+    }
+}
