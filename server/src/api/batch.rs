@@ -1,0 +1,156 @@
+//! Many tasks in one request: NDJSON in, one answer a line out, in order. Each line stands for itself; a bad one
+//! refuses nobody else.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use campanile_model::api::{BatchLine, Change};
+use campanile_model::{Code, Command, PutMode, PutTask, Rejection, Reply, TaskName, Timestamp, limits};
+use campanile_raft::Lane;
+use futures::future::join_all;
+use http::header::{CONTENT_TYPE, HeaderValue};
+
+use super::extract::{Segments, body};
+use super::problem::ApiError;
+use super::tasks::{expect_task, written};
+use super::{Api, ApiResult, definition};
+
+/// Tasks of one proposal, and about how many bytes of definitions.
+const CHUNK: usize = 500;
+const CHUNK_BYTES: usize = 1 << 20;
+const NDJSON: &str = "application/x-ndjson";
+
+/// A line on its way.
+struct Line {
+    number: usize,
+    bytes: usize,
+    task: TaskName,
+    warnings: Vec<campanile_model::api::Warning>,
+    command: Result<Command, Rejection>,
+}
+
+/// Creates tasks, one per line; lines with a name that is taken are refused.
+#[utoipa::path(post, path = "/v1/namespaces/{ns}/tasks:batch", tag = "tasks",
+    request_body(content = String, content_type = "application/x-ndjson", description = "One definition a line, with an optional name"),
+    params(("ns", description = "Namespace")),
+    responses((status = 200, body = BatchLine, content_type = "application/x-ndjson", description = "One answer a line, in order")))]
+pub async fn post(State(api): State<Api>, Segments(ns): Segments<String>, request: Body) -> ApiResult<Response> {
+    let bytes = body(request, limits::BATCH_BODY_BYTES).await?;
+    api.namespace(&ns)?;
+    let lines = read(&bytes, &ns, api.clock.now())?;
+    // Committed side by side: they share entries and fsyncs.
+    let chunks = chunks(lines).into_iter().map(|chunk| commit(&api, chunk));
+    let answers: Vec<Vec<BatchLine>> = join_all(chunks).await;
+    let mut text = Vec::with_capacity(bytes.len());
+    for answer in answers.iter().flatten() {
+        serde_json::to_writer(&mut text, answer)
+            .map_err(|error| ApiError::new(Code::Internal, format!("an answer cannot be written: {error}")))?;
+        text.push(b'\n');
+    }
+    let mut response = text.into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(NDJSON));
+    Ok(response)
+}
+
+/// Cuts lines into proposals. One line is always one, however large.
+fn chunks(lines: Vec<Line>) -> Vec<Vec<Line>> {
+    let mut chunks: Vec<Vec<Line>> = Vec::new();
+    let mut bytes = 0;
+    for line in lines {
+        bytes += line.bytes;
+        match chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK && bytes <= CHUNK_BYTES => chunk.push(line),
+            _ => {
+                bytes = line.bytes;
+                chunks.push(vec![line]);
+            }
+        }
+    }
+    chunks
+}
+
+fn read(bytes: &Bytes, ns: &str, now: Timestamp) -> ApiResult<Vec<Line>> {
+    let mut lines = Vec::new();
+    for (position, text) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        if text.trim_ascii().is_empty() {
+            continue;
+        }
+        if lines.len() == limits::BATCH_TASKS {
+            let message = format!("the batch has more than {} tasks", limits::BATCH_TASKS);
+            return Err(ApiError::new(Code::LimitExceeded, message));
+        }
+        lines.push(read_line(position + 1, text, ns, now));
+    }
+    if lines.is_empty() {
+        return Err(ApiError::new(Code::MalformedJson, "the batch has no line"));
+    }
+    Ok(lines)
+}
+
+fn read_line(number: usize, text: &[u8], ns: &str, now: Timestamp) -> Line {
+    let mut task = TaskName { namespace: ns.to_owned(), name: String::new() };
+    let definition = if text.len() > limits::BATCH_LINE_BYTES {
+        let message = format!("the line has {} bytes, the limit is {}", text.len(), limits::BATCH_LINE_BYTES);
+        Err(Rejection::new(Code::LimitExceeded, message))
+    } else {
+        definition::read(text, now).and_then(|definition| {
+            definition.name.as_deref().map_or(Ok(()), definition::check_name)?;
+            Ok(definition)
+        })
+    };
+    match definition {
+        Err(rejection) => Line { number, bytes: text.len(), task, warnings: Vec::new(), command: Err(rejection) },
+        Ok(definition) => {
+            task.name = definition.name.unwrap_or_default();
+            let put = PutTask {
+                task: task.clone(),
+                spec: definition.spec,
+                mode: PutMode::Create,
+                idempotency: None,
+                prepared: None,
+            };
+            let command = Ok(Command::PutTask(Box::new(put)));
+            Line { number, bytes: text.len(), task, warnings: definition.warnings, command }
+        }
+    }
+}
+
+async fn commit(api: &Api, lines: Vec<Line>) -> Vec<BatchLine> {
+    let mut commands = Vec::with_capacity(lines.len());
+    let mut rest = Vec::with_capacity(lines.len());
+    for line in lines {
+        let refused = line.command.map(|command| commands.push(command)).err();
+        rest.push((line.number, line.task, line.warnings, refused));
+    }
+    let replies = if commands.is_empty() { Ok(Vec::new()) } else { api.propose_all(Lane::Api, commands).await };
+    // What went wrong with all of them went wrong with each.
+    let (mut replies, failed) = match replies {
+        Ok(replies) => (replies.into_iter(), None),
+        Err(error) => (Vec::new().into_iter(), Some(error.0)),
+    };
+    rest.into_iter()
+        .map(|(line, task, warnings, refused)| {
+            let reply = match (refused, &failed) {
+                (Some(rejection), _) => Err(rejection),
+                (None, Some(rejection)) => Err(rejection.clone()),
+                (None, None) => replies
+                    .next()
+                    .ok_or_else(|| Rejection::new(Code::Internal, "the log answered fewer lines than it was given"))
+                    .and_then(|reply: Reply| expect_task(reply)),
+            };
+            match reply {
+                Ok(reply) => {
+                    let mut task = written(&task, reply);
+                    task.warnings = warnings;
+                    let status = if task.change == Change::Created { 201 } else { 200 };
+                    BatchLine::Written { line, status, task }
+                }
+                Err(rejection) => {
+                    let error = ApiError(rejection);
+                    BatchLine::Refused { line, status: error.status().as_u16(), error: error.problem() }
+                }
+            }
+        })
+        .collect()
+}

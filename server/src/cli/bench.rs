@@ -1,0 +1,48 @@
+//! `bench`: the measurements of `campanile-bench`, as a table or JSON.
+
+use std::path::PathBuf;
+
+use campanile_bench::report::Report;
+use campanile_bench::scenarios::{self, BenchOptions};
+use clap::Args;
+
+use super::dev::{drive, failed, this_program};
+use super::failure::Failure;
+use super::output::Output;
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Only these rows of the table; a name stands for all that begin with it and an underscore
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Smaller numbers, each measured once
+    #[arg(long)]
+    quick: bool,
+    /// Repetitions of measurements that are shorter than 20 s; the median counts
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
+    runs: u32,
+    /// Where the nodes keep their data while they are measured: the disk that is measured
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir(), hide_default_value = true)]
+    scratch: PathBuf,
+    /// Write the JSON document to a file as well
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl Bench {
+    pub fn run(self, output: &mut Output) -> Result<(), Failure> {
+        let options = BenchOptions {
+            binary: this_program()?,
+            only: self.only,
+            quick: self.quick,
+            runs: if self.quick { 1 } else { self.runs },
+            scratch: self.scratch,
+        };
+        let report = drive(async { scenarios::run(&options, |note| output.note(note)).await.map_err(failed) })?;
+        if let Some(path) = &self.out {
+            let text = serde_json::to_string_pretty(&report).map_err(|error| Failure::failed(error.to_string()))?;
+            std::fs::write(path, text).map_err(|error| Failure::unreadable(&path.display().to_string(), &error))?;
+        }
+        output.print(&report, Report::table)
+    }
+}

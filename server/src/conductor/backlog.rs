@@ -1,0 +1,135 @@
+//! What was overdue when this node began to lead, or became so: decided oldest first at a bounded rate, in a lane of
+//! its own, so that it never delays what is on time (P8).
+
+use std::collections::VecDeque;
+
+use campanile_model::{AttemptLine, Command, FireLine, Timestamp};
+use campanile_raft::Lane;
+use campanile_store::{StoreError, TimerKey, View};
+
+use super::ring::{LATE, decide_task, expire, retry};
+use super::window::{Armed, armed, before};
+use super::{Context, From, Proposal, proposals::Proposals};
+
+pub(crate) struct Backlog {
+    rate_per_second: u32,
+    /// Rows of the time index before this instant are read here, the later ones by the window.
+    until: Timestamp,
+    /// The last row read; `None` once all have been.
+    after: Option<TimerKey>,
+    /// Timers that became late in the window.
+    late: VecDeque<(Timestamp, Armed)>,
+    /// Decisions allowed now, in thousandths; negative after a task with many.
+    allowance_milli: i64,
+    allowed_at: Timestamp,
+    /// Earliest timers of the proposals in flight.
+    in_flight: Option<Timestamp>,
+    proposals_in_flight: u32,
+}
+
+impl Backlog {
+    pub fn new(view: &View, now: Timestamp, rate_per_second: u32) -> Self {
+        let until = now.saturating_sub(LATE);
+        let from = view.timers_trimmed_until();
+        Self {
+            rate_per_second,
+            until,
+            after: (from < until).then(|| before(from)),
+            late: VecDeque::new(),
+            allowance_milli: 0,
+            allowed_at: now,
+            in_flight: None,
+            proposals_in_flight: 0,
+        }
+    }
+
+    pub fn reads_until(&self) -> Timestamp {
+        self.until
+    }
+
+    pub fn add(&mut self, late: Vec<(Timestamp, Armed)>) {
+        self.late.extend(late);
+    }
+
+    /// The earliest timer still to be decided here.
+    pub fn first_due(&self) -> Option<Timestamp> {
+        let on_disk = self.after.map(|key| key.wake_at);
+        let late = self.late.iter().map(|(wake_at, _)| *wake_at).min();
+        [on_disk, late, self.in_flight].into_iter().flatten().min()
+    }
+
+    pub fn finished(&mut self) {
+        self.proposals_in_flight = self.proposals_in_flight.saturating_sub(1);
+        if self.proposals_in_flight == 0 {
+            self.in_flight = None;
+        }
+    }
+
+    /// Decides as much as the rate allows, once what it decided before is answered: so the rows it reads are current.
+    pub fn tick(&mut self, context: &Context, now: Timestamp, proposals: &mut Proposals) -> Result<(), StoreError> {
+        let elapsed_ms = now.since(self.allowed_at).0.min(1000) as i64;
+        self.allowed_at = now;
+        let rate = i64::from(self.rate_per_second);
+        // At most a quarter of a second's worth is saved up.
+        self.allowance_milli = (self.allowance_milli + rate * elapsed_ms).min(rate * 250);
+        let idle = self.after.is_none() && self.late.is_empty();
+        if idle || self.proposals_in_flight > 0 || self.allowance_milli < 1000 {
+            return Ok(());
+        }
+        let view = context.replica.store().view();
+        let mut batch = Vec::new();
+        if let Some(after) = self.after {
+            let count = (self.allowance_milli / 1000) as usize;
+            let rows = view.timers(Some(after), self.until, count)?;
+            self.after = rows.last().filter(|_| rows.len() == count).map(|row| row.key);
+            batch.extend(rows.iter().filter_map(|row| armed(row).map(|armed| (row.key.wake_at, armed))));
+        } else {
+            let count = ((self.allowance_milli / 1000) as usize).min(self.late.len());
+            batch.extend(self.late.drain(..count));
+        }
+        self.decide(context, &view, batch, now, proposals)
+    }
+
+    fn decide(
+        &mut self,
+        context: &Context,
+        view: &View,
+        batch: Vec<(Timestamp, Armed)>,
+        now: Timestamp,
+        proposals: &mut Proposals,
+    ) -> Result<(), StoreError> {
+        let mut lines: Vec<FireLine> = Vec::new();
+        let mut attempts: Vec<AttemptLine> = Vec::new();
+        let first = batch.first().map(|(wake_at, _)| *wake_at);
+        for (wake_at, armed) in batch {
+            // Reading a stale row costs too, though much less than deciding one.
+            self.allowance_milli -= 100;
+            match armed {
+                Armed::Task(task, timer) => {
+                    let decided = decide_task(context, view, task, &timer, now)?;
+                    self.allowance_milli -= 1000 * decided.lines.len() as i64;
+                    lines.extend(decided.lines);
+                }
+                Armed::Retry(run, token) => attempts.extend(retry(context, view, run, token, now)?),
+                Armed::Expire(task) => proposals.push(expire(task, wake_at)),
+            }
+            // One entry holds a bounded number of decisions, whatever one task contributes.
+            if lines.len() >= campanile_model::limits::CATCH_UP_PER_ENTRY {
+                self.propose(Command::Fire { lines: std::mem::take(&mut lines) }, first, proposals);
+            }
+        }
+        if !lines.is_empty() {
+            self.propose(Command::Fire { lines }, first, proposals);
+        }
+        if !attempts.is_empty() {
+            self.propose(Command::Attempts { lines: attempts }, first, proposals);
+        }
+        Ok(())
+    }
+
+    fn propose(&mut self, command: Command, first_due: Option<Timestamp>, proposals: &mut Proposals) {
+        self.proposals_in_flight += 1;
+        self.in_flight = self.in_flight.into_iter().chain(first_due).min();
+        proposals.push(Proposal { lane: Lane::Backlog, command, from: From::Backlog, first_due });
+    }
+}

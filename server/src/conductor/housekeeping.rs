@@ -1,0 +1,154 @@
+//! What retention wants removed: ledger lines beyond a task's keep, rows of the time index that have been decided,
+//! idempotency keys that have run out. All of it is removed by the log, in ranges, in the backlog's lane, by one job at
+//! a time that reads beside the conductor's loop.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use campanile_model::{Command, Millis, Reply, RunState, TaskId, Timer, Timestamp, limits};
+use campanile_raft::{Lane, rt};
+use campanile_store::{StoreResult, TimerRow, View};
+
+use super::Context;
+use super::window::before;
+
+/// How often the time index and the idempotency keys are looked at.
+const EVERY: Millis = Millis::from_secs(10);
+/// Rows of the time index checked in one step.
+const STEP: usize = 4096;
+/// Lines, or keys, one entry removes.
+const REMOVED_PER_ENTRY: u32 = 1000;
+/// Tasks remembered to be trimmed; a task that is forgotten says so again as its ledger grows.
+const TRIM_QUEUE: usize = 10_000;
+/// Tasks trimmed by one job.
+const TRIM_AT_ONCE: usize = 256;
+
+#[derive(Default)]
+pub(crate) struct Housekeeping {
+    tasks: BTreeSet<TaskId>,
+    looked_at: Option<Timestamp>,
+    busy: Arc<AtomicBool>,
+}
+
+impl Housekeeping {
+    /// Remembers that a task has more ledger lines than it keeps.
+    pub fn trim(&mut self, task: TaskId) {
+        if self.tasks.len() < TRIM_QUEUE {
+            self.tasks.insert(task);
+        }
+    }
+
+    /// Starts a job if one is due. `undecided_since` is the earliest instant at which a timer may still wait.
+    pub fn tick(&mut self, context: &Arc<Context>, undecided_since: Timestamp) {
+        let now = context.clock.now();
+        let due = self.looked_at.is_none_or(|then| now.since(then) >= EVERY || now < then);
+        if (!due && self.tasks.is_empty()) || self.busy.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut tasks = std::mem::take(&mut self.tasks);
+        if tasks.len() > TRIM_AT_ONCE
+            && let Some(&first_left) = tasks.iter().nth(TRIM_AT_ONCE)
+        {
+            self.tasks = tasks.split_off(&first_left);
+        }
+        if due {
+            self.looked_at = Some(now);
+        }
+        let (context, busy) = (context.clone(), self.busy.clone());
+        rt::spawn(async move {
+            if let Err(error) = job(&context, tasks, due.then_some(undecided_since)).await {
+                tracing::error!(%error, "housekeeping failed");
+            }
+            busy.store(false, Ordering::Release);
+        });
+    }
+}
+
+/// One job. What cannot be committed is left for the next one.
+async fn job(context: &Arc<Context>, tasks: BTreeSet<TaskId>, undecided_since: Option<Timestamp>) -> StoreResult<()> {
+    for task in tasks {
+        if let Some(before) = trim_before(&context.replica.store().view(), task, context.clock.now())? {
+            let command = Command::TrimLedger { task, before, max_lines: REMOVED_PER_ENTRY };
+            repeat(context, command, REMOVED_PER_ENTRY).await;
+        }
+    }
+    let Some(undecided_since) = undecided_since else { return Ok(()) };
+    let view = context.replica.store().view();
+    if view.counts()?.idempotency_keys > 0 {
+        let command = Command::ExpireKeys { before: context.clock.now(), max_keys: REMOVED_PER_ENTRY };
+        repeat(context, command, REMOVED_PER_ENTRY).await;
+    }
+    let from = view.timers_trimmed_until();
+    let decided = rt::run_blocking(move || decided_until(&view, from, undecided_since)).await??;
+    if decided > from {
+        repeat(context, Command::TrimTimers { before: decided }, 1).await;
+    }
+    Ok(())
+}
+
+/// Proposes a command until it finds less than `full` to do, or fails.
+async fn repeat(context: &Context, command: Command, full: u32) {
+    loop {
+        match context.replica.propose(Lane::Backlog, vec![command.clone()]).await.as_deref() {
+            Ok([Reply::Lines { done }]) if *done >= full && full > 1 => {}
+            Ok(_) => return,
+            Err(error) => {
+                tracing::debug!(%error, "housekeeping was not committed; left for later");
+                return;
+            }
+        }
+    }
+}
+
+/// Ledger lines scheduled before this instant are beyond what the task keeps.
+fn trim_before(view: &View, task: TaskId, now: Timestamp) -> StoreResult<Option<Timestamp>> {
+    let Some(state) = view.task(task)? else { return Ok(None) };
+    let retention = state.retention;
+    let beyond_last = state.lines.saturating_sub(retention.runs);
+    let beyond_limit = state.lines.saturating_sub(limits::LEDGER_LINES);
+    if beyond_last == 0 {
+        return Ok(None);
+    }
+    let too_old = now.saturating_sub(retention.age);
+    let oldest = view.oldest_ledger_rows(task, beyond_last as usize)?;
+    let before = oldest
+        .iter()
+        .enumerate()
+        .take_while(|(position, line)| (*position as u32) < beyond_limit || line.last < too_old)
+        .last()
+        .map(|(_, line)| line.last.saturating_add(Millis(1)));
+    Ok(before)
+}
+
+/// The instant before which the time index holds nothing that is still to be decided: `until`, or the first row whose
+/// task or run still waits for it. The tables are asked row by row, because a row dropped too early is an occurrence
+/// lost at the next change of leader.
+fn decided_until(view: &View, from: Timestamp, until: Timestamp) -> StoreResult<Timestamp> {
+    let mut after = before(from);
+    loop {
+        let rows = view.timers(Some(after), until, STEP)?;
+        for row in &rows {
+            if is_pending(view, row)? {
+                return Ok(row.key.wake_at);
+            }
+        }
+        match rows.last() {
+            Some(last) if rows.len() == STEP => after = last.key,
+            _ => return Ok(until),
+        }
+    }
+}
+
+fn is_pending(view: &View, row: &TimerRow) -> StoreResult<bool> {
+    Ok(match row.key.timer {
+        Timer::Task(task) => view.task(task)?.is_some_and(|state| {
+            row.task.is_some_and(|timer| state.version == timer.version && state.next == Some(timer.next))
+        }),
+        Timer::Retry(run) => {
+            view.run(run)?.is_some_and(|run| run.state == RunState::Retrying && Some(run.token) == row.token)
+        }
+        // An expired task that is still there is waiting for its runs; it is armed again when it is looked at.
+        Timer::Expire(_) => false,
+    })
+}

@@ -1,0 +1,187 @@
+//! Who delivers what: nodes that are heard from get shards, the shards of a lost node move to the others. Every change
+//! is an entry of the log with a new epoch, and fences the attempts of the node it takes shards from.
+//!
+//! A node is lost when its lease has certainly ended: it has not been heard for longer than the lease it was granted.
+//! The leader before this one is lost sooner, because its lease was its leadership, and that has ended.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use campanile_model::{Command, NodeId, NodeState, ShardId, ShardTable};
+use campanile_raft::{Heard, Lane};
+use campanile_store::StoreError;
+
+use super::{Context, From, Proposal, proposals::Proposals};
+
+/// A node heard within this time is there.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long a new leader waits for the one before it to be heard.
+const PREVIOUS_LEADER_GRACE: Duration = Duration::from_millis(200);
+
+pub(crate) struct Membership {
+    node: NodeId,
+    previous_leader: Option<NodeId>,
+    /// One change at a time, so that each is made from the tables the last one left.
+    in_flight: bool,
+    /// The tables have to be read again before the next change.
+    stale: bool,
+    nodes: Vec<NodeState>,
+    shards: ShardTable,
+}
+
+impl Membership {
+    pub fn new(node: NodeId, previous_leader: Option<NodeId>) -> Self {
+        Self {
+            node,
+            previous_leader,
+            in_flight: false,
+            stale: true,
+            nodes: Vec::new(),
+            shards: ShardTable { shards: Vec::new() },
+        }
+    }
+
+    pub fn every_shard_has_an_owner(&self) -> bool {
+        !self.shards.shards.is_empty() && self.shards.shards.iter().all(|shard| shard.owner != NodeId(0))
+    }
+
+    pub fn shards_moved(&mut self) {
+        self.stale = true;
+    }
+
+    pub fn finished(&mut self) {
+        self.in_flight = false;
+        self.stale = true;
+    }
+
+    pub fn tick(&mut self, context: &Context, proposals: &mut Proposals) -> Result<(), StoreError> {
+        if self.stale {
+            let view = context.replica.store().view();
+            self.nodes = view.nodes()?;
+            self.shards = view.shards()?;
+            self.stale = false;
+        }
+        let replica = &context.replica;
+        let now = context.clock.instant();
+        let mut heard = replica.heard();
+        // The leader hears itself.
+        heard.insert(self.node, Heard { at: now, incarnation: replica.incarnation(), ahead_us: Some(0) });
+        let silent =
+            |node: NodeId| heard.get(&node).map_or(Duration::MAX, |heard| now.saturating_duration_since(heard.at));
+        let lost = self.lost(replica.lost_after(), silent);
+        // Leases go to the nodes that are up in the tables, and from here on not to the one that is lost.
+        let holders = self.nodes.iter().filter(|node| node.up && Some(node.id) != lost);
+        replica.grant_leases(holders.map(|node| (node.id, node.incarnation)).collect());
+        if self.in_flight {
+            return Ok(());
+        }
+        let command = match lost {
+            Some(lost) => Some(self.loss(lost)),
+            None => self.arrival(&heard, |node| silent(node) < FRESH),
+        };
+        if let Some(command) = command {
+            self.in_flight = true;
+            proposals.push(Proposal { lane: Lane::Fire, command, from: From::Membership, first_due: None });
+        }
+        Ok(())
+    }
+
+    /// A node that is heard from but is not up, or is up under another incarnation.
+    fn arrival(&self, heard: &BTreeMap<NodeId, Heard>, is_fresh: impl Fn(NodeId) -> bool) -> Option<Command> {
+        let is_up = |id: NodeId, incarnation: u64| {
+            self.nodes.iter().any(|node| node.id == id && node.up && node.incarnation == incarnation)
+        };
+        let (&node, arrived) = heard
+            .iter()
+            .find(|(id, heard)| heard.incarnation != 0 && is_fresh(**id) && !is_up(**id, heard.incarnation))?;
+        let shards = rebalance(&self.shards, &self.up_with(node));
+        tracing::info!(%node, shards = shards.len(), "node is up");
+        Some(Command::NodeUp { node, incarnation: arrived.incarnation, shards })
+    }
+
+    /// A node that is up in the tables, but whose lease has ended.
+    fn lost(&self, lost_after: Duration, silent: impl Fn(NodeId) -> Duration) -> Option<NodeId> {
+        let is_lost = |node: NodeId| {
+            let silent = silent(node);
+            silent > lost_after || (Some(node) == self.previous_leader && silent > PREVIOUS_LEADER_GRACE)
+        };
+        self.nodes.iter().filter(|node| node.up).map(|node| node.id).find(|node| is_lost(*node))
+    }
+
+    fn loss(&self, lost: NodeId) -> Command {
+        let up: Vec<NodeId> = self.nodes.iter().filter(|node| node.up && node.id != lost).map(|node| node.id).collect();
+        let shards = rebalance(&self.shards, &up);
+        tracing::warn!(node = %lost, shards = shards.len(), "node is lost; its shards move");
+        Command::NodeLost { node: lost, shards }
+    }
+
+    fn up_with(&self, arrived: NodeId) -> Vec<NodeId> {
+        let mut up: Vec<NodeId> = self.nodes.iter().filter(|node| node.up).map(|node| node.id).collect();
+        if !up.contains(&arrived) {
+            up.push(arrived);
+            up.sort_unstable();
+        }
+        up
+    }
+}
+
+/// The fewest moves after which every shard is owned by one of `up` and none of them owns more than its fair share.
+fn rebalance(table: &ShardTable, up: &[NodeId]) -> Vec<(ShardId, NodeId)> {
+    if up.is_empty() {
+        return Vec::new();
+    }
+    let count = usize::from(ShardId::COUNT);
+    // The first nodes, in order, take one more each where the division leaves a rest.
+    let fair = |position: usize| count / up.len() + usize::from(position < count % up.len());
+    let mut room: BTreeMap<NodeId, usize> =
+        up.iter().enumerate().map(|(position, node)| (*node, fair(position))).collect();
+    let owner = |shard: u16| table.shards.get(usize::from(shard)).map_or(NodeId(0), |shard| shard.owner);
+    let mut homeless = Vec::new();
+    for shard in 0..ShardId::COUNT {
+        match room.get_mut(&owner(shard)) {
+            Some(left) if *left > 0 => *left -= 1,
+            _ => homeless.push(ShardId(shard)),
+        }
+    }
+    let places = room.into_iter().flat_map(|(node, left)| std::iter::repeat_n(node, left));
+    homeless.into_iter().zip(places).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use campanile_model::ShardOwner;
+
+    fn moved(table: &ShardTable, moves: &[(ShardId, NodeId)]) -> ShardTable {
+        let mut shards = table.shards.clone();
+        shards.resize(usize::from(ShardId::COUNT), ShardOwner::default());
+        for (shard, owner) in moves {
+            shards[usize::from(shard.0)].owner = *owner;
+        }
+        ShardTable { shards }
+    }
+
+    fn owned(table: &ShardTable, node: u64) -> usize {
+        table.shards.iter().filter(|shard| shard.owner == NodeId(node)).count()
+    }
+
+    #[test]
+    fn shards_are_shared_fairly_with_the_fewest_moves() {
+        let none = ShardTable { shards: Vec::new() };
+        let one = moved(&none, &rebalance(&none, &[NodeId(1)]));
+        assert_eq!(owned(&one, 1), 256);
+        let moves = rebalance(&one, &[NodeId(1), NodeId(2)]);
+        assert_eq!(moves.len(), 128);
+        let two = moved(&one, &moves);
+        let moves = rebalance(&two, &[NodeId(1), NodeId(2), NodeId(3)]);
+        assert_eq!(moves.len(), 85);
+        let three = moved(&two, &moves);
+        assert_eq!([1, 2, 3].map(|node| owned(&three, node)), [86, 85, 85]);
+        let moves = rebalance(&three, &[NodeId(1), NodeId(3)]);
+        assert_eq!(moves.len(), 85);
+        let without = moved(&three, &moves);
+        assert_eq!([1, 2, 3].map(|node| owned(&without, node)), [128, 0, 128]);
+        assert!(rebalance(&without, &[NodeId(1), NodeId(3)]).is_empty());
+        assert!(rebalance(&without, &[]).is_empty());
+    }
+}

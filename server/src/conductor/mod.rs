@@ -1,0 +1,263 @@
+//! The leader-only part: it keeps the wheel, proposes fires, retries and lapses when they are due, repeats attempts
+//! whose owner was lost, moves shards, and proposes what retention wants removed.
+//!
+//! 1. On gaining leadership it reads the tables ([`window`]) and follows effects from there. Effects are hints: when
+//!    some are lost it reads again.
+//! 2. When a timer rings, [`ring`] turns it into decisions; [`proposals`] commits them in batches, several in flight.
+//! 3. Nothing it holds is truth. Every line is compared with the state when it is applied, so a stale timer, a doubled
+//!    one, or a conductor that does not yet know it was deposed can only cause no-ops.
+//!
+//! It never delivers, never answers a client, and never changes state except through the log.
+
+mod backlog;
+mod housekeeping;
+mod membership;
+mod orphans;
+mod proposals;
+mod ring;
+mod window;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use campanile_model::{Command, NodeId, Timestamp};
+use campanile_raft::{Clock, Delivery, EffectStream, Lane, Replica};
+use campanile_store::{Effect, Effects, StoreError};
+
+use crate::metrics::Metrics;
+use crate::plans::Plans;
+use backlog::Backlog;
+use housekeeping::Housekeeping;
+use membership::Membership;
+use orphans::Orphans;
+use proposals::Proposals;
+use window::Window;
+
+/// How often the conductor looks at what no timer announces: members, backlog, housekeeping.
+const TICK: Duration = Duration::from_millis(50);
+
+#[derive(Clone)]
+pub struct ConductorConfig {
+    pub node: NodeId,
+    /// Overdue timers handled per second once a leader takes over.
+    pub catch_up_rate: u32,
+}
+
+/// What every part of the conductor works with.
+pub(crate) struct Context {
+    pub config: ConductorConfig,
+    pub replica: Replica,
+    pub clock: Clock,
+    pub plans: Arc<Plans>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Runs for as long as the node does; conducts whenever this node leads. Ends only with an error of the disk.
+pub async fn run(
+    config: ConductorConfig,
+    replica: Replica,
+    clock: Clock,
+    plans: Arc<Plans>,
+    metrics: Arc<Metrics>,
+) -> Result<(), StoreError> {
+    let context = Arc::new(Context { config, replica, clock, plans, metrics });
+    let mut leadership = context.replica.leadership();
+    let mut previous_leader = None;
+    loop {
+        let now = *leadership.borrow_and_update();
+        if now.is_leader && now.ready {
+            tracing::info!(term = now.term, "conducting");
+            context.metrics.conducting.set(1);
+            let ended = Reign::begin(&context, previous_leader)?.conduct(&mut leadership).await;
+            context.metrics.conducting.set(0);
+            tracing::info!(term = now.term, "conducting no longer");
+            match ended? {
+                Ended::Deposed => continue,
+                Ended::Stopped => return Ok(()),
+            }
+        }
+        if now.leader.is_some_and(|leader| leader != context.config.node) {
+            previous_leader = now.leader;
+        }
+        if leadership.changed().await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Why a reign ended.
+enum Ended {
+    /// Another node leads, or none.
+    Deposed,
+    /// The replica has stopped.
+    Stopped,
+}
+
+/// One term of leadership.
+struct Reign {
+    context: Arc<Context>,
+    effects: EffectStream,
+    window: Window,
+    backlog: Backlog,
+    proposals: Proposals,
+    membership: Membership,
+    orphans: Orphans,
+    housekeeping: Housekeeping,
+    /// Index up to which the tables have been read: effects up to it are already seen.
+    read_until: u64,
+}
+
+impl Reign {
+    fn begin(context: &Arc<Context>, previous_leader: Option<NodeId>) -> Result<Self, StoreError> {
+        // Subscribed before the view is taken, so that no effect falls between the two.
+        let effects = context.replica.subscribe("conductor", 1024);
+        let view = context.replica.store().view();
+        let now = context.clock.now();
+        let window = Window::new(now);
+        Ok(Self {
+            effects,
+            backlog: Backlog::new(&view, now, context.config.catch_up_rate),
+            read_until: view.index(),
+            window,
+            proposals: Proposals::default(),
+            membership: Membership::new(context.config.node, previous_leader),
+            orphans: Orphans::default(),
+            housekeeping: Housekeeping::default(),
+            context: context.clone(),
+        })
+    }
+
+    async fn conduct(
+        mut self,
+        leadership: &mut tokio::sync::watch::Receiver<campanile_raft::Leadership>,
+    ) -> Result<Ended, StoreError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let until_due = self.window.until_due(self.context.clock.now());
+            tokio::select! {
+                biased;
+                changed = leadership.changed() => {
+                    let still = *leadership.borrow_and_update();
+                    if changed.is_err() {
+                        return Ok(Ended::Stopped);
+                    }
+                    if !still.is_leader || !still.ready {
+                        return Ok(Ended::Deposed);
+                    }
+                }
+                () = self.context.clock.sleep(until_due), if self.may_fire() => self.ring()?,
+                Some(finished) = self.proposals.finished() => self.settle(finished),
+                event = self.effects.next() => match event {
+                    Some(event) => self.follow(event)?,
+                    None => return Ok(Ended::Stopped),
+                },
+                _ = tick.tick() => self.tick()?,
+            }
+        }
+    }
+
+    /// A fire names its run's owner, so the first ones wait until every shard has one.
+    fn may_fire(&self) -> bool {
+        self.proposals.has_room() && self.membership.every_shard_has_an_owner()
+    }
+
+    /// Timers that are due.
+    fn ring(&mut self) -> Result<(), StoreError> {
+        let now = self.context.clock.now();
+        let due = self.window.advance(now);
+        if !due.is_empty() {
+            self.context.metrics.timers_rung.inc_by(due.len() as u64);
+            let late = ring::ring(&self.context, due, now, &mut self.proposals)?;
+            self.backlog.add(late);
+        }
+        self.proposals.submit(&self.context.replica, &self.context.clock);
+        Ok(())
+    }
+
+    fn settle(&mut self, finished: proposals::Finished) {
+        match finished.from {
+            From::Backlog => self.backlog.finished(),
+            From::Membership => self.membership.finished(),
+            From::Wheel => {}
+        }
+        self.proposals.settle(finished, &self.context.metrics);
+        self.proposals.submit(&self.context.replica, &self.context.clock);
+    }
+
+    fn follow(&mut self, event: Delivery) -> Result<(), StoreError> {
+        match event {
+            Delivery::Effects(effects) => {
+                if effects.index > self.read_until {
+                    self.apply_effects(&effects);
+                }
+            }
+            Delivery::Lagged => {
+                tracing::warn!("conductor fell behind the log; reading the tables again");
+                let view = self.context.replica.store().view();
+                let now = self.context.clock.now();
+                self.read_until = view.index();
+                self.window = Window::new(now);
+                self.backlog = Backlog::new(&view, now, self.context.config.catch_up_rate);
+                self.orphans.look_again();
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_effects(&mut self, effects: &Effects) {
+        for effect in &effects.list {
+            match effect {
+                Effect::TaskArmed { task, wake_at, timer } => self.window.arm_task(*task, *wake_at, *timer),
+                Effect::RetryArmed { run, token, wake_at } => self.window.arm_retry(*run, *wake_at, *token),
+                Effect::ExpiryArmed { task, wake_at } => self.window.arm_expiry(*task, *wake_at),
+                Effect::TrimDue { task } => self.housekeeping.trim(*task),
+                Effect::NodeFenced { .. } => self.orphans.look_again(),
+                Effect::ShardsMoved => self.membership.shards_moved(),
+                Effect::TaskDisarmed { .. } | Effect::AttemptReady { .. } | Effect::RunEnded { .. } => {}
+            }
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), StoreError> {
+        let now = self.context.clock.now();
+        self.membership.tick(&self.context, &mut self.proposals)?;
+        if self.membership.every_shard_has_an_owner() {
+            if self.window.wants_filling(now) {
+                self.window.fill(&self.context.replica.store().view(), self.backlog.reads_until(), now)?;
+            }
+            self.backlog.tick(&self.context, now, &mut self.proposals)?;
+            self.orphans.tick(&self.context);
+            self.housekeeping.tick(&self.context, self.undecided_since(now));
+        }
+        self.context.metrics.window_timers.set(self.window.len() as i64);
+        self.proposals.submit(&self.context.replica, &self.context.clock);
+        Ok(())
+    }
+
+    /// The earliest instant at which a timer may still be waiting to be decided.
+    fn undecided_since(&self, now: Timestamp) -> Timestamp {
+        [self.window.first_due(), self.backlog.first_due(), self.proposals.first_due()]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(now)
+            .min(now)
+    }
+}
+
+/// A command on its way, and who wants to hear of its end.
+pub(crate) struct Proposal {
+    pub lane: Lane,
+    pub command: Command,
+    pub from: From,
+    /// The earliest timer it decides, if it decides any.
+    pub first_due: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    Wheel,
+    Backlog,
+    Membership,
+}

@@ -1,0 +1,145 @@
+//! Timers that ring become decisions.
+//!
+//! What is on time takes the short way: a one-shot fires without reading a row, a recurring task needs only its
+//! compiled plan. What is a little late is decided from its row by the task's policies; what is later still goes to the
+//! backlog, so that it never comes ahead of what is on time (P8).
+
+use campanile_model::{
+    AttemptAction, AttemptLine, Command, Decision, FireLine, Millis, Reason, RunId, RunState, TaskId, TaskStatus,
+    Timestamp, Token,
+};
+use campanile_raft::Lane;
+use campanile_store::{StoreError, TaskTimer, View};
+
+use super::window::Armed;
+use super::{Context, From, Proposal, proposals::Proposals};
+use crate::decide::{Decided, decide};
+use crate::plans::PlanError;
+
+/// Overdue by at most this: fires whatever the task's policies say, because no `catch_up.grace` is shorter.
+pub(crate) const ON_TIME: Millis = campanile_model::limits::GRACE_MIN;
+/// Overdue by more than this: the backlog's.
+pub(crate) const LATE: Millis = Millis::from_secs(10);
+/// Ledger lines one entry removes of an expired task.
+const EXPIRE_LINES: u32 = 1000;
+
+/// Decides what has rung. Returns what is too late to be decided here.
+pub(crate) fn ring(
+    context: &Context,
+    due: Vec<(Timestamp, Armed)>,
+    now: Timestamp,
+    proposals: &mut Proposals,
+) -> Result<Vec<(Timestamp, Armed)>, StoreError> {
+    let mut late = Vec::new();
+    let mut view = None;
+    for (wake_at, armed) in due {
+        match armed {
+            Armed::Task(task, timer) if now.since(timer.next.due_at) <= ON_TIME => {
+                let line = match on_time(context, task, &timer) {
+                    Some(line) => Some(line),
+                    None => {
+                        let view = view.get_or_insert_with(|| context.replica.store().view());
+                        plan_first(context, view, task, &timer)?
+                    }
+                };
+                proposals.fire(line, wake_at);
+            }
+            Armed::Task(_, timer) if now.since(timer.next.due_at) > LATE => late.push((wake_at, armed)),
+            Armed::Task(task, timer) => {
+                let view = view.get_or_insert_with(|| context.replica.store().view());
+                proposals.fire(decide_task(context, view, task, &timer, now)?.lines, wake_at);
+            }
+            Armed::Retry(run, token) => {
+                let view = view.get_or_insert_with(|| context.replica.store().view());
+                proposals.attempt(retry(context, view, run, token, now)?, wake_at);
+            }
+            Armed::Expire(task) => proposals.push(expire(task, wake_at)),
+        }
+    }
+    Ok(late)
+}
+
+/// The decision about an occurrence that is on time, if it can be made without reading.
+fn on_time(context: &Context, task: TaskId, timer: &TaskTimer) -> Option<FireLine> {
+    let next = if timer.one_shot {
+        None
+    } else {
+        context.plans.cached(task, timer.version)?.plan.next(timer.next.scheduled_at)
+    };
+    let scheduled_at = timer.next.scheduled_at;
+    let decision = if timer.paused {
+        Decision::Lapse { last: scheduled_at, count: 1, reason: Reason::Paused }
+    } else {
+        Decision::Fire
+    };
+    Some(FireLine { task, version: timer.version, scheduled_at, decision, next })
+}
+
+/// Compiles the task's plan, then decides.
+fn plan_first(context: &Context, view: &View, task: TaskId, timer: &TaskTimer) -> Result<Option<FireLine>, StoreError> {
+    let Some(state) = view.task(task)?.filter(|state| state.version == timer.version) else { return Ok(None) };
+    match context.plans.of(view, &state) {
+        Ok(_) => Ok(on_time(context, task, timer)),
+        Err(error) => unusable(error),
+    }
+}
+
+/// Decides all that is due of a task, from its row. Nothing, if the timer is stale.
+pub(crate) fn decide_task(
+    context: &Context,
+    view: &View,
+    task: TaskId,
+    timer: &TaskTimer,
+    now: Timestamp,
+) -> Result<Decided, StoreError> {
+    let Some(state) = view.task(task)? else { return Ok(Decided::default()) };
+    let current = state.version == timer.version && state.next == Some(timer.next);
+    if !current || !matches!(state.status, TaskStatus::Active | TaskStatus::Paused) {
+        return Ok(Decided::default());
+    }
+    match context.plans.of(view, &state) {
+        Ok(planned) => Ok(decide(&state, &planned.spec, &planned.plan, now)),
+        Err(error) => unusable(error),
+    }
+}
+
+/// The attempt a retry timer asks for. None, if the timer is stale.
+pub(crate) fn retry(
+    context: &Context,
+    view: &View,
+    run: RunId,
+    token: Token,
+    now: Timestamp,
+) -> Result<Option<AttemptLine>, StoreError> {
+    let Some(row) = view.run(run)?.filter(|row| row.state == RunState::Retrying && row.token == token) else {
+        return Ok(None);
+    };
+    let Some(spec) = view.spec(row.task, row.version)? else {
+        tracing::error!(%run, task = %row.task, "a run's version is gone; its retry expires");
+        return Ok(Some(AttemptLine { run, expected: token, action: AttemptAction::Expire }));
+    };
+    let expired = spec.deadline.is_some_and(|deadline| now.since(row.fired_at) > deadline);
+    let action = if expired { AttemptAction::Expire } else { AttemptAction::Retry };
+    context.metrics.retries.inc();
+    Ok(Some(AttemptLine { run, expected: token, action }))
+}
+
+pub(crate) fn expire(task: TaskId, wake_at: Timestamp) -> Proposal {
+    Proposal {
+        lane: Lane::Backlog,
+        command: Command::ExpireTask { task, max_lines: EXPIRE_LINES },
+        from: From::Wheel,
+        first_due: Some(wake_at),
+    }
+}
+
+/// A definition this build cannot use leaves its task undecided, loudly; only a failing disk stops the node.
+fn unusable<T: Default>(error: PlanError) -> Result<T, StoreError> {
+    match error {
+        PlanError::Store(error) => Err(error),
+        error => {
+            tracing::error!(%error, "a task cannot be decided");
+            Ok(T::default())
+        }
+    }
+}

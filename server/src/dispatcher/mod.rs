@@ -1,0 +1,338 @@
+//! Every node's delivering part: it sends the attempts that the log has given this node, and reports how they ended.
+//!
+//! 1. [`Ready`](Effect::AttemptReady) effects name attempts; those of this node are queued per receiving host.
+//! 2. An attempt is sent only under a valid lease: the leader has confirmed this incarnation of the node, and the lease
+//!    it granted has not run out on this node's own monotonic clock. Without one nothing is sent, and what was queued
+//!    is forgotten, because the log gives it to somebody else.
+//! 3. Outcomes go back in batches ([`outcomes`]). The log refuses the ones whose token is stale.
+//!
+//! It decides nothing: whether and when to try again is computed here, but happens only by the log.
+
+mod backoff;
+mod hosts;
+mod outcomes;
+mod tls;
+mod webhook;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use campanile_model::{NodeId, Run, RunId, RunState, TaskId, TaskSpec, Token};
+use campanile_raft::{Clock, Delivery, EffectStream, Replica, rt};
+use campanile_store::{Effect, StoreError};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::drain::Drain;
+use crate::metrics::Metrics;
+use hosts::Hosts;
+use outcomes::Reporter;
+use rand::rngs::SmallRng;
+pub use webhook::WebhookClient;
+
+/// Attempts queued in memory; beyond that they stay in the tables and are read again when the queue has drained.
+const QUEUE: usize = 100_000;
+/// Rows read in one step when the tables are read.
+const PAGE: usize = 4096;
+/// How often the lease is looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+#[derive(Clone)]
+pub struct DispatcherConfig {
+    pub node: NodeId,
+    /// Attempts in flight at once.
+    pub connections: usize,
+    /// Attempts in flight at once to one host.
+    pub connections_per_host: usize,
+    /// Signs webhooks whose target has no secret of its own.
+    pub webhook_secret: Option<String>,
+}
+
+/// One attempt to be sent.
+pub(crate) struct Attempt {
+    pub run: Run,
+    pub spec: Arc<TaskSpec>,
+    pub task_name: Arc<str>,
+}
+
+pub struct Dispatcher {
+    config: DispatcherConfig,
+    replica: Replica,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    client: WebhookClient,
+    effects: EffectStream,
+    reports: Reporter,
+    ended: mpsc::UnboundedSender<(RunId, Token)>,
+    ended_inbox: mpsc::UnboundedReceiver<(RunId, Token)>,
+    /// This node's fence, while the log says that this incarnation of it is up.
+    serving: Option<Token>,
+    hosts: Hosts,
+    /// Aborts of the attempts in flight, by run.
+    in_flight: BTreeMap<RunId, InFlight>,
+    /// Effects up to this index have been seen by reading the tables.
+    read_until: u64,
+    /// Attempts have been left in the tables; they are read again from the start when there is room.
+    left_in_tables: bool,
+    specs: Specs,
+    draining: bool,
+}
+
+struct InFlight {
+    token: Token,
+    host: Arc<str>,
+    /// Dropped or sent: the attempt is abandoned.
+    abandon: oneshot::Sender<()>,
+}
+
+impl Dispatcher {
+    pub fn new(config: DispatcherConfig, replica: Replica, clock: Clock, metrics: Arc<Metrics>, rng: SmallRng) -> Self {
+        let effects = replica.subscribe("dispatcher", 4096);
+        let reports = Reporter::start(replica.clone(), clock.clone(), metrics.clone());
+        let (ended, ended_inbox) = mpsc::unbounded_channel();
+        let client = WebhookClient::new(clock.clone(), rng, config.webhook_secret.clone());
+        Self {
+            hosts: Hosts::new(config.connections, config.connections_per_host),
+            config,
+            replica,
+            clock,
+            metrics,
+            client,
+            effects,
+            reports,
+            ended,
+            ended_inbox,
+            serving: None,
+            in_flight: BTreeMap::new(),
+            read_until: 0,
+            left_in_tables: false,
+            specs: Specs::default(),
+            draining: false,
+        }
+    }
+
+    /// Runs until it is told to drain: then it starts nothing more and ends when all that is in flight has ended and
+    /// has been reported.
+    pub async fn run(mut self, mut drain: Drain) -> Result<(), StoreError> {
+        self.look_at_own_row()?;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !(self.draining && self.in_flight.is_empty()) {
+            tokio::select! {
+                biased;
+                Some((run, token)) = self.ended_inbox.recv() => {
+                    self.finish(run, token);
+                    // Whatever else has ended meanwhile, before the next sends.
+                    while let Ok((run, token)) = self.ended_inbox.try_recv() {
+                        self.finish(run, token);
+                    }
+                    self.send()?;
+                }
+                event = self.effects.next() => match event {
+                    Some(event) => {
+                        self.follow(event)?;
+                        self.send()?;
+                    }
+                    None => break,
+                },
+                () = drain.asked(), if !self.draining => {
+                    tracing::info!(in_flight = self.in_flight.len(), "draining: no new attempts");
+                    self.draining = true;
+                }
+                _ = tick.tick() => self.send()?,
+            }
+        }
+        self.reports.close().await;
+        Ok(())
+    }
+
+    fn follow(&mut self, event: Delivery) -> Result<(), StoreError> {
+        let effects = match event {
+            Delivery::Effects(effects) => effects,
+            Delivery::Lagged => {
+                tracing::warn!("dispatcher fell behind the log; reading the tables again");
+                return self.look_at_own_row();
+            }
+        };
+        for effect in &effects.list {
+            match effect {
+                // What the tables had when they were read is queued already, if it still is to be sent.
+                Effect::AttemptReady { .. } if effects.index <= self.read_until => {}
+                Effect::AttemptReady { run }
+                    if run.owner == self.config.node && self.serving.is_some_and(|fence| run.token >= fence) =>
+                {
+                    self.queue(Run::clone(run))?;
+                }
+                Effect::RunEnded { run, token, owner } if *owner == self.config.node => self.abandon(*run, *token),
+                Effect::NodeFenced { node, .. } if *node == self.config.node => self.look_at_own_row()?,
+                Effect::ShardsMoved if self.serving.is_none() => self.look_at_own_row()?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads from the tables whether this incarnation is up, and if so every attempt that is this node's.
+    fn look_at_own_row(&mut self) -> Result<(), StoreError> {
+        let view = self.replica.store().view();
+        let incarnation = self.replica.incarnation();
+        let row = view.nodes()?.into_iter().find(|node| node.id == self.config.node);
+        let serving = row.filter(|row| row.up && row.incarnation == incarnation).map(|row| row.fence);
+        if serving != self.serving {
+            match serving {
+                Some(fence) => tracing::info!(%fence, "delivering"),
+                None => tracing::warn!("not delivering: this node is not up in the cluster's tables"),
+            }
+            // Whatever is older than the fence is somebody else's now.
+            let fence = serving.unwrap_or(Token(u64::MAX));
+            let void: Vec<RunId> =
+                self.in_flight.iter().filter(|(_, flight)| flight.token < fence).map(|(run, _)| *run).collect();
+            for run in void {
+                self.abandon(run, Token(u64::MAX));
+            }
+            self.serving = serving;
+        }
+        self.hosts.clear();
+        self.read_tables()
+    }
+
+    /// Queues attempts that only the tables hold, as far as there is room.
+    fn read_tables(&mut self) -> Result<(), StoreError> {
+        let view = self.replica.store().view();
+        self.read_until = view.index();
+        let Some(fence) = self.serving else { return Ok(()) };
+        let queued: BTreeSet<RunId> = self.hosts.queued_runs();
+        let mut after = None;
+        self.left_in_tables = false;
+        loop {
+            let page = view.live_runs(after, PAGE)?;
+            let full = page.len() == PAGE;
+            after = page.last().map(|run| run.id);
+            for run in page {
+                let mine = run.owner == self.config.node && run.state == RunState::Running && run.token >= fence;
+                if mine && !queued.contains(&run.id) && !self.in_flight.contains_key(&run.id) {
+                    self.queue(run)?;
+                }
+            }
+            if !full || self.left_in_tables {
+                return Ok(());
+            }
+        }
+    }
+
+    fn queue(&mut self, run: Run) -> Result<(), StoreError> {
+        if self.hosts.queued() >= QUEUE {
+            self.left_in_tables = true;
+            return Ok(());
+        }
+        if self.in_flight.get(&run.id).is_some_and(|flight| flight.token >= run.token) {
+            return Ok(());
+        }
+        let Some((spec, host, name)) = self.specs.get(&self.replica, run.task, run.version)? else {
+            tracing::error!(run = %run.id, task = %run.task, version = run.version, "a run's version is gone");
+            return Ok(());
+        };
+        self.hosts.push(host, Attempt { run, spec, task_name: name });
+        Ok(())
+    }
+
+    /// Starts as many attempts as bounds and lease allow.
+    fn send(&mut self) -> Result<(), StoreError> {
+        if self.draining || self.serving.is_none() {
+            return Ok(());
+        }
+        if self.left_in_tables && self.hosts.queued() < QUEUE / 2 {
+            self.read_tables()?;
+        }
+        while self.hosts.has_ready() && self.replica.may_deliver() {
+            let Some((host, attempt)) = self.hosts.pop() else { break };
+            self.start(host, attempt);
+        }
+        self.metrics.attempts_queued.set(self.hosts.queued() as i64);
+        self.metrics.attempts_in_flight.set(self.in_flight.len() as i64);
+        Ok(())
+    }
+
+    fn start(&mut self, host: Arc<str>, attempt: Attempt) {
+        let (run, token) = (attempt.run.id, attempt.run.token);
+        let (abandon, mut abandoned) = oneshot::channel();
+        if let Some(before) = self.in_flight.insert(run, InFlight { token, host, abandon }) {
+            // An earlier attempt of the same run: void, since the log has given out a higher token.
+            self.hosts.release(&before.host);
+            let _ = before.abandon.send(());
+        }
+        let (client, reports, ended) = (self.client.clone(), self.reports.sender(), self.ended.clone());
+        let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
+        rt::spawn(async move {
+            let lateness_ms = clock.now().millis_from(attempt.run.due_at).max(0);
+            if attempt.run.attempt == 1 {
+                metrics.delivery_lateness.observe(lateness_ms as f64 / 1000.0);
+            }
+            let line = tokio::select! {
+                biased;
+                _ = &mut abandoned => None,
+                line = client.deliver(&attempt) => Some(line),
+            };
+            if let Some(line) = line {
+                metrics.attempts_ended(&line.result);
+                // The channel is bounded, so a log that does not answer holds up deliveries, not memory.
+                let _ = reports.send(line).await;
+                let _ = ended.send((run, token));
+            }
+        });
+    }
+
+    /// An attempt in flight has ended by itself.
+    fn finish(&mut self, run: RunId, token: Token) {
+        // A later attempt of the run may be in flight by now.
+        if self.in_flight.get(&run).is_some_and(|flight| flight.token == token)
+            && let Some(flight) = self.in_flight.remove(&run)
+        {
+            self.hosts.release(&flight.host);
+        }
+    }
+
+    /// The run ended otherwise: cancelled, or void.
+    fn abandon(&mut self, run: RunId, token: Token) {
+        if self.in_flight.get(&run).is_some_and(|flight| flight.token <= token)
+            && let Some(flight) = self.in_flight.remove(&run)
+        {
+            self.hosts.release(&flight.host);
+            let _ = flight.abandon.send(());
+        }
+        self.hosts.forget(run);
+    }
+}
+
+/// Versions of tasks at hand, so that a burst of one task's runs reads its definition once.
+#[derive(Default)]
+struct Specs {
+    entries: BTreeMap<(TaskId, u32), Known>,
+}
+
+type Known = (Arc<TaskSpec>, Arc<str>, Arc<str>);
+
+impl Specs {
+    /// Definitions kept; then all are forgotten, which costs one read each.
+    const MAX: usize = 4096;
+
+    /// The definition, the host it goes to, and the task's name.
+    fn get(&mut self, replica: &Replica, task: TaskId, version: u32) -> Result<Option<Known>, StoreError> {
+        if let Some(known) = self.entries.get(&(task, version)) {
+            return Ok(Some(known.clone()));
+        }
+        let view = replica.store().view();
+        let Some(spec) = view.spec(task, version)? else { return Ok(None) };
+        let name = view.task(task)?.map_or_else(|| task.to_string(), |state| state.display_name());
+        let host = webhook::host(&spec.target);
+        let known: Known = (Arc::new(spec), host.into(), name.into());
+        if self.entries.len() >= Self::MAX {
+            self.entries.clear();
+        }
+        // A one-shot is sent once: remembering it would only push others out.
+        if !known.0.is_one_shot() {
+            self.entries.insert((task, version), known.clone());
+        }
+        Ok(Some(known))
+    }
+}

@@ -1,0 +1,29 @@
+//! A node of Campanile: configuration, HTTP API, conductor, dispatcher, and the embeddable [`Node`].
+//!
+//! This is the only crate that knows HTTP's outside face and what a webhook is. What it writes it proposes to the log
+//! through `raft`; what it reads comes from a `store` view; when anything is due it asks `timer`.
+
+mod api;
+mod conductor;
+pub mod config;
+mod decide;
+mod dispatcher;
+mod drain;
+mod error_pages;
+mod http_server;
+mod metrics;
+mod node;
+mod plans;
+mod prepare;
+mod secret;
+
+pub use config::{ConfigError, ServeConfig, Settings};
+pub use node::{Node, NodeConfig, NodeError};
+
+#[cfg(not(madsim))]
+mod serve;
+#[cfg(not(madsim))]
+pub use serve::{ServeError, serve};
+
+/// The namespace that exists.
+pub const DEFAULT_NAMESPACE: &str = "default";

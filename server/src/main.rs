@@ -1,0 +1,13 @@
+//! The binary `campanile`: a node, and the command line for a cluster of them.
+
+#[cfg(not(madsim))]
+mod cli;
+
+#[cfg(not(madsim))]
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
+
+/// Under the simulator nodes run inside `campanile-sim`; this binary is empty there.
+#[cfg(madsim)]
+fn main() {}

@@ -1,0 +1,174 @@
+//! The last step before a command is written to the log, on the leader only: everything that needs a clock, a schedule
+//! or a random draw is computed here and travels in the entry, because `apply` may use none of these.
+//!
+//! Before a definition changes (update, pause, resume, delete) the occurrences that are already due are *settled*:
+//! decided by the old definition in the same entry, in front of the change. So none is lost, and none fires under the
+//! old definition after the change is acknowledged (P7).
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use campanile_model::{
+    Code, Command, DeleteTask, FireLine, PreparedPut, PutTask, Rejection, RunId, TaskName, TaskState, Timestamp, limits,
+};
+use campanile_raft::{Prepare, Prepared};
+use campanile_store::{StoreError, View};
+use campanile_timer::{Anchors, Plan};
+use rand::{Rng, rngs::SmallRng};
+
+use crate::decide::decide;
+use crate::plans::{PlanError, Plans};
+use crate::secret;
+
+/// Runs of one task that a delete cancels at once; more must end by themselves.
+const CANCELLED_BY_DELETE: usize = 10_000;
+
+pub struct Preparer {
+    plans: Arc<Plans>,
+    rng: Mutex<SmallRng>,
+}
+
+impl Preparer {
+    pub fn new(plans: Arc<Plans>, rng: SmallRng) -> Self {
+        Self { plans, rng: Mutex::new(rng) }
+    }
+
+    fn draw(&self) -> u64 {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+    }
+
+    fn put(&self, work: &mut Work<'_>, put: &mut PutTask) -> Result<(), Rejection> {
+        let current = if put.task.name.is_empty() { None } else { work.view.find_task(&put.task).map_err(storage)? };
+        let time = work.time;
+        let Some(current) = current else {
+            secret::keep(&mut put.spec.target, None)?;
+            let spread = if put.task.name.is_empty() { self.draw() } else { spread_of(&put.task) };
+            let anchors = Anchors { created_at: time, version_at: time, spread };
+            let next = Plan::compile(&put.spec, anchors)?.first(Timestamp::MIN);
+            put.prepared = Some(PreparedPut { expected: None, unchanged: false, next, spread });
+            return Ok(());
+        };
+        let expected = Some((current.id, current.version));
+        let planned = self.plans.of(work.view, &current).map_err(plan)?;
+        secret::keep(&mut put.spec.target, Some(&planned.spec.target))?;
+        if put.spec == planned.spec {
+            put.prepared = Some(PreparedPut { expected, unchanged: true, next: current.next, spread: current.spread });
+            return Ok(());
+        }
+        work.settle(&self.plans, &current)?;
+        let anchors = Anchors { created_at: current.created_at, version_at: time, spread: current.spread };
+        let decided_until = current.decided_until.max(work.settled_until(&current));
+        let next = Plan::compile(&put.spec, anchors)?.first(decided_until);
+        put.prepared = Some(PreparedPut { expected, unchanged: false, next, spread: current.spread });
+        Ok(())
+    }
+
+    fn delete(&self, work: &mut Work<'_>, delete: &mut DeleteTask) -> Result<(), Rejection> {
+        let Some(current) = work.view.find_task(&delete.task).map_err(storage)? else { return Ok(()) };
+        work.settle(&self.plans, &current)?;
+        if delete.cancel_runs {
+            delete.prepared_runs = unfinished_runs(work.view, &current)?;
+        }
+        Ok(())
+    }
+
+    fn settle_named(&self, work: &mut Work<'_>, task: &TaskName) -> Result<(), Rejection> {
+        match work.view.find_task(task).map_err(storage)? {
+            Some(current) => work.settle(&self.plans, &current),
+            // `apply` answers that it is not there.
+            None => Ok(()),
+        }
+    }
+}
+
+impl Prepare for Preparer {
+    fn prepare(&self, view: &View, time: Timestamp, mut commands: Vec<Command>) -> Result<Prepared, Rejection> {
+        let mut work = Work { view, time, lines: Vec::new() };
+        for command in &mut commands {
+            match command {
+                Command::PutTask(put) => self.put(&mut work, put)?,
+                Command::PauseTask(pause) => self.settle_named(&mut work, &pause.task)?,
+                Command::ResumeTask(resume) => self.settle_named(&mut work, &resume.task)?,
+                Command::DeleteTask(delete) => self.delete(&mut work, delete)?,
+                _ => {}
+            }
+        }
+        let settling = usize::from(!work.lines.is_empty());
+        if settling == 1 {
+            commands.insert(0, Command::Fire { lines: work.lines });
+        }
+        let replies = settling..commands.len();
+        Ok(Prepared { commands, replies })
+    }
+}
+
+/// One proposal being prepared.
+struct Work<'a> {
+    view: &'a View,
+    time: Timestamp,
+    /// Decisions to be written in front of the commands.
+    lines: Vec<FireLine>,
+}
+
+impl Work<'_> {
+    fn settle(&mut self, plans: &Plans, task: &TaskState) -> Result<(), Rejection> {
+        if task.next.is_none_or(|next| next.due_at > self.time) {
+            return Ok(());
+        }
+        let planned = plans.of(self.view, task).map_err(plan)?;
+        let decided = decide(task, &planned.spec, &planned.plan, self.time);
+        if decided.more || self.lines.len() + decided.lines.len() > limits::CATCH_UP_PER_ENTRY {
+            return Err(Rejection::new(
+                Code::CatchingUp,
+                format!("task {} has more than {} occurrences still to decide", task.id, limits::CATCH_UP_PER_ENTRY),
+            ));
+        }
+        self.lines.extend(decided.lines);
+        Ok(())
+    }
+
+    /// The last occurrence that the lines decide for this task.
+    fn settled_until(&self, task: &TaskState) -> Timestamp {
+        let last = self.lines.iter().rev().find(|line| line.task == task.id);
+        last.map_or(Timestamp::MIN, |line| match line.decision {
+            campanile_model::Decision::Fire => line.scheduled_at,
+            campanile_model::Decision::Lapse { last, .. } => last,
+        })
+    }
+}
+
+/// The task's stable hash: it spreads jitter and cron's `~`, and is the same wherever the name is the same.
+pub(crate) fn spread_of(task: &TaskName) -> u64 {
+    let mut text = Vec::with_capacity(task.namespace.len() + 1 + task.name.len());
+    text.extend_from_slice(task.namespace.as_bytes());
+    text.push(0);
+    text.extend_from_slice(task.name.as_bytes());
+    xxhash_rust::xxh3::xxh3_64(&text)
+}
+
+fn unfinished_runs(view: &View, task: &TaskState) -> Result<Vec<RunId>, Rejection> {
+    if task.tracks_runs() {
+        return Ok(task.live.clone());
+    }
+    let mut runs = Vec::new();
+    let mut after = None;
+    loop {
+        let page = view.live_runs(after, limits::SCAN_ROWS).map_err(storage)?;
+        runs.extend(
+            page.iter().filter(|run| run.task == task.id).map(|run| run.id).take(CANCELLED_BY_DELETE - runs.len()),
+        );
+        match page.last() {
+            Some(last) if page.len() == limits::SCAN_ROWS && runs.len() < CANCELLED_BY_DELETE => after = Some(last.id),
+            _ => return Ok(runs),
+        }
+    }
+}
+
+fn storage(error: StoreError) -> Rejection {
+    tracing::error!(%error, "reading state for a proposal failed");
+    Rejection::new(Code::Internal, "reading state failed; see the node's log")
+}
+
+fn plan(error: PlanError) -> Rejection {
+    tracing::error!(%error, "a stored definition cannot be used");
+    Rejection::new(Code::Internal, "a stored definition cannot be used; see the node's log")
+}
