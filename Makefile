@@ -1,0 +1,82 @@
+# One command each. `make demo` and `make test` need a Rust toolchain and nothing else: what the machine lacks,
+# scripts/setup.sh installs with apt (as root) or names.
+#
+#   make demo           three nodes at work, the leader killed half way; Ctrl-C ends it
+#   make demo FOR=30    the same, ends by itself after 30 s; the exit status says whether all held
+#   make test           format, lints on both builds, all tests; changes nothing
+#   make fix            formats, and applies what lints can mend
+#   make bench          measures, and writes target/bench/report.md and report.json; QUICK=1 for smaller numbers
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+# Where cargo builds; the simulated build has a directory of its own inside, because its flags differ.
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+# The crates that also build for the simulator. `bench` drives real processes and is not among them.
+SIM_CRATES := campanile-model campanile-timer campanile-client campanile-store campanile-raft campanile-server
+SIM_PACKAGES := $(addprefix -p ,$(SIM_CRATES))
+sim-cargo = RUSTFLAGS="--cfg madsim" CARGO_TARGET_DIR="$(TARGET)/sim" cargo
+
+# A compiler cache, if there is one, spares a second build of RocksDB.
+ifneq ($(shell command -v ccache),)
+ifeq ($(origin CC),default)
+export CC := ccache gcc
+endif
+ifeq ($(origin CXX),default)
+export CXX := ccache g++
+endif
+endif
+
+.PHONY: build demo test lint unit licences advisories fix bench setup
+
+build: setup
+	cargo build --release --locked -p campanile-server
+	@if [ "$(TARGET)" != target ]; then \
+		mkdir -p target/release && cp -f "$(TARGET)/release/campanile" target/release/campanile; \
+	fi
+
+demo: build
+	target/release/campanile demo $(if $(FOR),--for $(FOR)s)
+
+test: lint unit licences
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(sim-cargo) clippy --locked $(SIM_PACKAGES) -- -D warnings
+
+unit: setup
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --workspace --locked --no-fail-fast; \
+	else \
+		cargo test --workspace --all-targets --locked --no-fail-fast; \
+	fi
+	cargo test --workspace --doc --locked
+
+# Needs no network. The advisories do, and are a target of their own.
+licences:
+	@if cargo deny --version >/dev/null 2>&1; then \
+		cargo deny --locked check bans licenses sources; \
+	else \
+		echo "licences: skipped, cargo-deny is not installed (cargo install --locked cargo-deny)"; \
+	fi
+
+advisories:
+	@if ! cargo deny --version >/dev/null 2>&1; then \
+		echo "advisories: could not run, cargo-deny is not installed (cargo install --locked cargo-deny)"; \
+	elif ! cargo deny fetch db >/dev/null 2>&1; then \
+		echo "advisories: could not run, the advisory database cannot be fetched"; \
+	else \
+		cargo deny --locked check advisories; \
+	fi
+
+fix: setup
+	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	cargo fmt --all
+
+bench: build
+	mkdir -p target/bench
+	target/release/campanile bench $(if $(QUICK),--quick) --out target/bench/report.json | tee target/bench/report.md
+
+setup:
+	@scripts/setup.sh
