@@ -45,6 +45,8 @@ pub struct Replica {
     leadership: watch::Receiver<Leadership>,
     peer_addr: SocketAddr,
     stop: watch::Sender<bool>,
+    /// Closes when the peer listener has.
+    listening: watch::Receiver<()>,
 }
 
 impl Replica {
@@ -153,8 +155,13 @@ impl Replica {
             fatal,
             receiving: Semaphore::new(1),
         });
-        rt::spawn(server::serve(listener, node.clone(), stopping));
-        Ok(Self { node, publisher, leadership, peer_addr, stop })
+        let (open, listening) = watch::channel(());
+        let server = server::serve(listener, node.clone(), stopping);
+        rt::spawn(async move {
+            server.await;
+            drop(open);
+        });
+        Ok(Self { node, publisher, leadership, peer_addr, stop, listening })
     }
 
     /// Commits commands in one log entry (shared with others of the lane) and answers one reply for each. Works on any
@@ -269,13 +276,16 @@ impl Replica {
         self.node.fatal.raised().await
     }
 
-    /// Stops taking part. What is acknowledged is on disk already.
-    pub async fn shutdown(self) {
+    /// Stops taking part, and returns when another replica may listen on the address. What is acknowledged is on disk
+    /// already.
+    pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
         if let Err(error) = self.node.raft.shutdown().await {
             tracing::warn!(%error, "raft ended badly");
         }
         self.publisher.close();
+        // Nothing is ever sent: this ends with an error, when the sender is gone.
+        while self.listening.changed().await.is_ok() {}
     }
 }
 
