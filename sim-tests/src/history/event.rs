@@ -1,0 +1,329 @@
+//! The lines of a history.
+
+use campanile_model::api::{LedgerView, RunView, TaskView, TaskWritten, Triggered};
+use campanile_model::{
+    Next, NodeId, OccurrenceId, Origin, Reason, RunId, RunState, Tally, TaskId, TaskSpec, TaskStatus, Timestamp, Token,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::PlannedFault;
+
+/// Format of the lines; a reader refuses any other by name.
+pub const FORMAT: u32 = 1;
+
+/// The first line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    pub format: u32,
+    /// Version of Campanile that was run.
+    pub version: String,
+    pub source: Source,
+    /// Name of the scenario.
+    pub scenario: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Sabotage that was switched on, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planted: Option<String>,
+    /// True wall clock at `t = 0`, in milliseconds since 1970.
+    pub epoch_ms: i64,
+    /// Nodes at the start.
+    pub nodes: Vec<NodeId>,
+    /// How far a leader's clock may be off in this history; 0 without clock faults.
+    pub clock_error_ms: i64,
+    /// After the faults have ended, what is due fires within this time.
+    pub lateness_bound_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    Simulated,
+    RealProcesses,
+}
+
+/// An event and its true time, in microseconds since the start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timed {
+    pub t: u64,
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A client sends a request to a node.
+    Invoke {
+        op: u64,
+        client: u32,
+        node: NodeId,
+        action: Action,
+    },
+    /// It knows, or gives up. An operation without a return is as one with `unknown`.
+    Return {
+        op: u64,
+        outcome: Outcome,
+    },
+
+    /// A log entry, when the first node applied it. `time` is the stamp of the leader that proposed it.
+    Entry {
+        index: u64,
+        term: u64,
+        time: Timestamp,
+    },
+    /// Rows as the entry `index` left them; several rows of one kind may come from one entry, in log order.
+    Task(TaskRow),
+    Run(RunRow),
+    /// Occurrences that the entry decided not to fire.
+    Lapse {
+        index: u64,
+        task: TaskId,
+        version: u32,
+        first: Timestamp,
+        last: Timestamp,
+        count: u64,
+        reason: Reason,
+    },
+    /// A node's row: outcomes of its attempts with a token below `fence` are refused.
+    NodeRow {
+        index: u64,
+        node: NodeId,
+        incarnation: u64,
+        fence: Token,
+        up: bool,
+    },
+    /// A node has applied an entry; `hash` is over everything it wrote for it.
+    Apply {
+        node: NodeId,
+        index: u64,
+        hash: u64,
+    },
+    /// The digest of a node's whole state at an index.
+    Digest {
+        node: NodeId,
+        index: u64,
+        digest: String,
+    },
+    /// A node's Raft state, whenever it changes (terms, votes, leadership, log and snapshot positions).
+    Raft(RaftState),
+
+    /// A webhook arrives at the receiver.
+    Deliver(Delivery),
+    /// The receiver answers it.
+    Answer {
+        delivery: u64,
+        status: u16,
+    },
+
+    /// A fault begins; `id` is its place in the plan. `nodes` are those it strikes.
+    FaultBegins {
+        id: usize,
+        planned: PlannedFault,
+        nodes: Vec<NodeId>,
+    },
+    FaultEnds {
+        id: usize,
+    },
+    Node {
+        node: NodeId,
+        what: NodeEvent,
+    },
+    /// The faults are over for these nodes, for good.
+    Healed {
+        nodes: Vec<NodeId>,
+    },
+    /// The healed nodes have one leader and equal states, and nothing is due.
+    Converged,
+    /// The load has ended and what was due has been decided: the final state follows.
+    FinalTask {
+        task: Box<TaskView>,
+    },
+    FinalRun {
+        run: Box<RunView>,
+    },
+    /// All pages of a task's ledger as one.
+    FinalLedger {
+        ledger: LedgerView,
+    },
+    /// The highest that a bounded thing has been.
+    Bound {
+        node: NodeId,
+        name: String,
+        most: u64,
+        limit: u64,
+    },
+    /// How often a rare thing has happened.
+    Sometimes {
+        mark: String,
+        count: u64,
+    },
+}
+
+/// What a client asks for. Tasks are of the namespace `default`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Action {
+    Put {
+        name: String,
+        spec: Box<TaskSpec>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        if_version: Option<u32>,
+        #[serde(default)]
+        create_only: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+    },
+    Pause {
+        name: String,
+    },
+    Resume {
+        name: String,
+    },
+    Delete {
+        name: String,
+        cancel_runs: bool,
+    },
+    Trigger {
+        name: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+    },
+    /// A linearizable read.
+    Get {
+        name: String,
+    },
+    CancelRun {
+        run: RunId,
+    },
+    GetRun {
+        run: RunId,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Outcome {
+    Written {
+        task: TaskWritten,
+    },
+    Triggered {
+        triggered: Triggered,
+    },
+    Read {
+        task: Box<TaskView>,
+    },
+    Run {
+        run: Box<RunView>,
+    },
+    /// Refused, with no effect: the HTTP status and the problem's code.
+    Refused {
+        status: u16,
+        code: String,
+    },
+    /// It may have happened, may happen yet, or never.
+    Unknown {
+        reason: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskRow {
+    pub index: u64,
+    pub task: TaskId,
+    pub name: String,
+    pub version: u32,
+    pub status: TaskStatus,
+    pub next: Option<NextAt>,
+    pub decided_until: Timestamp,
+    pub remaining: Option<u32>,
+    pub tally: Tally,
+}
+
+/// [`Next`], as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextAt {
+    pub scheduled_at: Timestamp,
+    pub due_at: Timestamp,
+}
+
+impl From<Next> for NextAt {
+    fn from(next: Next) -> Self {
+        Self { scheduled_at: next.scheduled_at, due_at: next.due_at }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRow {
+    pub index: u64,
+    pub run: RunId,
+    pub occurrence: OccurrenceId,
+    pub version: u32,
+    pub due_at: Timestamp,
+    pub fired_at: Timestamp,
+    pub state: RunState,
+    pub attempt: u32,
+    pub token: Token,
+    pub owner: NodeId,
+    pub epoch: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
+}
+
+impl RunRow {
+    /// Whether a schedule made it due, and not a client.
+    pub fn is_scheduled(&self) -> bool {
+        self.occurrence.origin == Origin::Schedule
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RaftState {
+    pub node: NodeId,
+    pub term: u64,
+    /// Whom it has voted for in the term, if anybody.
+    pub voted_for: Option<NodeId>,
+    /// Whether it believes to lead the term.
+    pub leads: bool,
+    pub last: u64,
+    pub committed: u64,
+    pub applied: u64,
+    pub snapshot: u64,
+    pub purged: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Counted from 1, over all receivers.
+    pub delivery: u64,
+    /// The node it came from.
+    pub node: NodeId,
+    pub task: TaskId,
+    pub run: RunId,
+    pub occurrence: OccurrenceId,
+    pub scheduled_at: Timestamp,
+    pub attempt: u32,
+    pub token: Token,
+    /// Whether the signature was right; `None` if the task has no secret.
+    pub signed: Option<bool>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum NodeEvent {
+    Started,
+    Killed,
+    PowerCut,
+    Paused,
+    Resumed,
+    /// It ended itself, and why.
+    Stopped {
+        reason: String,
+    },
+    /// A new leader is ready to conduct.
+    Leads {
+        term: u64,
+    },
+}

@@ -1,0 +1,31 @@
+//! What happened, as data: JSON lines, a header first, then events in the order of true time.
+//!
+//! A history is complete in itself: a newer checker can judge an old one. It holds three kinds of facts. What clients
+//! and receivers saw (`invoke`, `return`, `deliver`, `answer`) every source has. What the log did (`entry`, `task`,
+//! `run`, `lapse`, `node_row`, `apply`, `raft`) the simulator has. The state in the end (`final_*`) both have, read
+//! through the API of a converged cluster. A checker that needs facts a source does not have says so instead of passing.
+
+pub mod event;
+mod file;
+
+pub use event::*;
+pub use file::{FileError, read, write};
+
+/// A header and its events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct History {
+    pub header: Header,
+    pub events: Vec<Timed>,
+}
+
+impl History {
+    /// The end of the observed time, in microseconds.
+    pub fn end(&self) -> u64 {
+        self.events.last().map_or(0, |last| last.t)
+    }
+
+    /// The true wall clock at an event, in milliseconds since 1970.
+    pub fn wall_ms(&self, t: u64) -> i64 {
+        self.header.epoch_ms + (t / 1000) as i64
+    }
+}

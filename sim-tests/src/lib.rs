@@ -1,0 +1,9 @@
+//! The simulator: a whole cluster in one process, faults, histories, and the checkers that judge them.
+//!
+//! What judges (`history`, `plan`) is plain code over data and builds everywhere, so that the same checkers read what
+//! the simulator recorded and what real processes did. What simulates builds with `--cfg madsim` only.
+
+pub mod history;
+pub mod plan;
+pub mod scenario;
+pub mod verdict;

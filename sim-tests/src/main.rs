@@ -1,0 +1,3 @@
+//! `campanile-sim`.
+
+fn main() {}
