@@ -14,6 +14,7 @@ pub mod limits;
 mod openapi;
 mod run;
 mod schedule;
+pub mod sim;
 mod state;
 mod task;
 mod time;

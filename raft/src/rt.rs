@@ -64,18 +64,32 @@ pub async fn timeout<F: Future>(span: Duration, future: F) -> Option<F::Output> 
 pub struct Stream {
     inner: TcpStream,
     unflushed: bool,
+    #[cfg(madsim)]
+    held: links::Held,
 }
 
 impl Stream {
     pub fn new(inner: TcpStream) -> io::Result<Self> {
         inner.set_nodelay(true)?;
-        Ok(Self { inner, unflushed: false })
+        #[cfg(madsim)]
+        let held = links::Held::new(&inner)?;
+        Ok(Self {
+            inner,
+            unflushed: false,
+            #[cfg(madsim)]
+            held,
+        })
     }
 }
 
 /// Connects to `host:port`, at most `deadline` long.
 pub async fn connect(address: &str, deadline: Duration) -> io::Result<Stream> {
-    match timeout(deadline, TcpStream::connect(address)).await {
+    let connecting = async {
+        #[cfg(madsim)]
+        links::passable(address).await;
+        TcpStream::connect(address).await
+    };
+    match timeout(deadline, connecting).await {
         Some(stream) => Stream::new(stream?),
         None => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {address} in {deadline:?}"))),
     }
@@ -104,7 +118,15 @@ impl Listener {
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        #[cfg(madsim)]
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        #[cfg(madsim)]
+        if matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == before && buf.remaining() > 0 {
+            // The other side has hung up, but the news of it does not cross a cut either.
+            ready!(self.held.poll_passable(cx));
+        }
+        read
     }
 }
 
@@ -125,6 +147,91 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// What madsim's network does not model: a connection that is opened across a cut hangs instead of being refused, the
+/// end of one does not cross a cut, and a call may arrive twice.
+#[cfg(madsim)]
+pub mod links {
+    use std::cell::{Cell, RefCell};
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::future::Future;
+    use std::io;
+    use std::net::{IpAddr, SocketAddr};
+    use std::pin::Pin;
+    use std::task::{Context, Poll, ready};
+    use std::time::Duration;
+
+    use rand::RngExt;
+    use tokio::net::TcpStream;
+
+    /// How often a held connection looks whether it may go on.
+    const LOOK: Duration = Duration::from_millis(20);
+
+    thread_local! {
+        static CUT: RefCell<BTreeSet<(IpAddr, IpAddr)>> = const { RefCell::new(BTreeSet::new()) };
+        static MACHINES: RefCell<BTreeMap<String, IpAddr>> = const { RefCell::new(BTreeMap::new()) };
+        static REPLAY_PER_MILLE: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// The address of a machine, so that connections from it can be told.
+    pub fn set_address(machine: String, address: IpAddr) {
+        MACHINES.with_borrow_mut(|machines| machines.insert(machine, address));
+    }
+
+    pub fn set_cut(from: IpAddr, to: IpAddr, cut: bool) {
+        CUT.with_borrow_mut(|links| if cut { links.insert((from, to)) } else { links.remove(&(from, to)) });
+    }
+
+    fn is_cut(one: IpAddr, other: IpAddr) -> bool {
+        CUT.with_borrow(|links| links.contains(&(one, other)) || links.contains(&(other, one)))
+    }
+
+    /// Of a thousand peer calls so many arrive twice.
+    pub fn set_replay(per_mille: u32) {
+        REPLAY_PER_MILLE.set(per_mille);
+    }
+
+    /// Whether this call is one that arrives twice, and how long after the first time.
+    pub fn replay() -> Option<Duration> {
+        let per_mille = REPLAY_PER_MILLE.get();
+        let mut rng = super::rng();
+        let twice = per_mille > 0 && rng.random_range(0..1000) < per_mille;
+        twice.then(|| Duration::from_millis(rng.random_range(1..5000)))
+    }
+
+    /// Waits until messages pass between this machine and another, both ways.
+    pub async fn passable(address: &str) {
+        let machine = madsim::plugin::node().to_string();
+        let ours = MACHINES.with_borrow(|machines| machines.get(&machine).copied());
+        let theirs = address.parse::<SocketAddr>().ok().map(|address| address.ip());
+        let (Some(ours), Some(theirs)) = (ours, theirs) else { return };
+        while is_cut(ours, theirs) {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// A connection that may have to wait before it notices its end.
+    #[derive(Debug)]
+    pub struct Held {
+        ends: (IpAddr, IpAddr),
+        wait: Option<Pin<Box<tokio::time::Sleep>>>,
+    }
+
+    impl Held {
+        pub fn new(stream: &TcpStream) -> io::Result<Self> {
+            Ok(Self { ends: (stream.local_addr()?.ip(), stream.peer_addr()?.ip()), wait: None })
+        }
+
+        pub fn poll_passable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+            while is_cut(self.ends.0, self.ends.1) {
+                let wait = self.wait.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK)));
+                ready!(wait.as_mut().poll(cx));
+                self.wait = None;
+            }
+            Poll::Ready(())
+        }
     }
 }
 

@@ -287,7 +287,15 @@ impl Writer {
         match &entry.payload {
             EntryPayload::Blank => Ok(Vec::new()),
             EntryPayload::Normal(proposal) => {
-                self.applier.apply(entry.log_id.index, proposal.entry()).map_err(io_error)
+                let replies = self.applier.apply(entry.log_id.index, proposal.entry()).map_err(io_error)?;
+                #[cfg(madsim)]
+                campanile_model::sim::applied(
+                    entry.log_id.index,
+                    crate::types::term_of(&entry.log_id),
+                    proposal.entry(),
+                    &replies,
+                );
+                Ok(replies)
             }
             EntryPayload::Membership(membership) => {
                 self.position.membership = StoredMembership::new(Some(entry.log_id), membership.clone());

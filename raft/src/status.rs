@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use campanile_model::NodeId;
 use openraft::async_runtime::WatchReceiver;
+use openraft::vote::RaftLeaderId;
 
 use crate::identity::ClusterId;
 use crate::node::Node;
@@ -16,6 +17,8 @@ pub struct Status {
     pub cluster: Option<ClusterId>,
     pub leader: Option<NodeId>,
     pub term: u64,
+    /// Whom this node has voted for in the term.
+    pub voted_for: NodeId,
     /// Index of the last entry applied on this node.
     pub applied: u64,
     pub committed: u64,
@@ -103,7 +106,8 @@ impl Node {
             node: us,
             cluster: self.identity.cluster(),
             leader: answering,
-            term: metrics.current_term,
+            term: metrics.vote.leader_id().term(),
+            voted_for: NodeId(*metrics.vote.leader_id().node_id()),
             applied: index(metrics.last_applied),
             committed: index(metrics.local_committed),
             last_log,

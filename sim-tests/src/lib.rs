@@ -7,3 +7,5 @@ pub mod history;
 pub mod plan;
 pub mod scenario;
 pub mod verdict;
+#[cfg(madsim)]
+pub mod world;

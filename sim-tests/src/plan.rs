@@ -3,6 +3,8 @@
 use campanile_model::{Millis, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::history::Action;
+
 /// A fault, when it begins, and for how long. Faults that are over at once (a kill that is followed by a restart) have
 /// their repair at the end of the span: a killed node stays down for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -207,4 +209,22 @@ impl Fault {
             Self::ReceiverGone => "receiver_gone",
         }
     }
+}
+
+/// Everything a simulation does, drawn from its seed: what a run can write down, and a shorter run can be given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DrawnPlan {
+    pub faults: Vec<PlannedFault>,
+    pub operations: Vec<PlannedOperation>,
+}
+
+/// One request of a client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedOperation {
+    /// From the start of the workload.
+    pub at: Millis,
+    pub client: u32,
+    /// The node asked; 0 for any that is up.
+    pub node: u32,
+    pub action: Action,
 }

@@ -8,7 +8,7 @@ use bincode::{Decode, Encode};
 use campanile_model::codec::{self, Versioned};
 use campanile_model::{
     IdempotencyRow, LedgerRow, NodeState, Run, RunId, ShardId, ShardOwner, ShardTable, TaskId, TaskName, TaskSpec,
-    TaskState, TaskStatus, Timer, Timestamp, Token,
+    TaskState, TaskStatus, Timer, Timestamp, Token, wrote,
 };
 
 use crate::effect::TaskTimer;
@@ -246,6 +246,7 @@ pub(crate) fn delete_name(overlay: &mut Overlay, task: &TaskState) {
 }
 
 pub(crate) fn put_task(overlay: &mut Overlay, task: &TaskState) {
+    wrote!(Task, Box::new(task.clone()));
     put(overlay, keys::TASKS, keys::task(task.id).to_vec(), task);
 }
 
@@ -262,11 +263,13 @@ pub(crate) fn delete_spec(overlay: &mut Overlay, id: TaskId, version: u32) {
 }
 
 pub(crate) fn put_live_run(overlay: &mut Overlay, run: &Run) {
+    wrote!(Run, Box::new(run.clone()));
     put(overlay, keys::LIVE, keys::run(run.id).to_vec(), run);
 }
 
 /// Moves a run from `live` to `runs`.
 pub(crate) fn move_finished_run(overlay: &mut Overlay, run: &Run) {
+    wrote!(Run, Box::new(run.clone()));
     overlay.delete(keys::LIVE, keys::run(run.id).to_vec());
     put(overlay, keys::RUNS, keys::run(run.id).to_vec(), run);
 }
@@ -288,6 +291,7 @@ pub(crate) fn put_idempotency(overlay: &mut Overlay, named: Vec<u8>, row: &Idemp
 }
 
 pub(crate) fn put_node(overlay: &mut Overlay, node: &NodeState) {
+    wrote!(Node, node.clone());
     put(overlay, keys::NODES, keys::node(node.id).to_vec(), node);
 }
 

@@ -107,6 +107,16 @@ impl Channel {
     }
 
     async fn call_encoded<A: Versioned>(&self, call: Call, body: Bytes, deadline: Duration) -> Result<A, CallError> {
+        #[cfg(madsim)]
+        if let Some(later) = rt::links::replay() {
+            let (channel, body) = (self.clone(), body.clone());
+            rt::spawn(async move {
+                tokio::time::sleep(later).await;
+                let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
+                // Nobody waits for the answer to a call that went astray.
+                drop(channel.send(call, body).await);
+            });
+        }
         let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
         let exchange = async {
             let response = self.send(call, body).await?;

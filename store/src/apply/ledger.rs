@@ -1,6 +1,6 @@
 //! The ledger: every occurrence decided gets a line, or a share in one, and is counted.
 
-use campanile_model::{LedgerRow, OpenLine, Origin, Reason, Run, TaskState, Timestamp, limits};
+use campanile_model::{LedgerRow, OpenLine, Origin, Reason, Run, TaskState, Timestamp, limits, wrote};
 
 use super::context::{Answer, Apply};
 use crate::effect::Effect;
@@ -36,6 +36,7 @@ impl Apply<'_> {
     ) -> Answer<()> {
         task.tally.add(reason, count);
         let version = task.version;
+        wrote!(Lapse, campanile_model::sim::Lapse { task: task.id, version, first, last, count, reason });
         if let Some(open) = task.open_line
             && (open.reason, open.version) == (reason, version)
         {

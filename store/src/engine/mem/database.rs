@@ -1,7 +1,7 @@
 //! A database of the simulated disk: persistent ordered maps, of which a copy costs nothing, so that a snapshot is a
 //! clone and the durable state is another.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
@@ -144,6 +144,8 @@ pub(super) struct Database {
     /// What reads see: `durable` and `unsynced` together.
     current: Tables,
     is_open: bool,
+    /// Rows whose bytes have changed by themselves: reading one finds that its checksum is wrong.
+    damaged: BTreeSet<(Family, Arc<[u8]>)>,
     /// A sync failed: what is on the disk is unknown, so nothing may be written on top.
     failed: bool,
     /// The power went while this database was open; what is left of it has a new `Database`.
@@ -171,6 +173,10 @@ impl Database {
         if self.is_open {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, format!("{directory} is open already")));
         }
+        if let Some((family, key)) = self.damaged.first() {
+            let message = format!("{directory}: a row of {} with a key of {} bytes does not match its checksum", family.0, key.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
         if let Some(family) = self.current.0.keys().find(|family| !families.contains(family)) {
             let message = format!("{directory} has a family {} that is not to be opened", family.0);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -191,11 +197,22 @@ impl Database {
         for batch in self.unsynced.iter().take(spared) {
             tables.apply(batch);
         }
-        Database { durable: tables.clone(), current: tables, ..Database::default() }
+        Database { durable: tables.clone(), current: tables, damaged: self.damaged.clone(), ..Database::default() }
     }
 
     pub fn bytes(&self) -> u64 {
         self.current.bytes()
+    }
+
+    /// Damages one durable row, if there is any. It is found when the database is opened again, which reads every row
+    /// here; RocksDB finds it when it reads the block.
+    pub fn flip_bit(&mut self, draw: u64) {
+        let rows = || self.durable.0.iter().flat_map(|(family, table)| table.keys().map(move |key| (*family, key)));
+        let count = rows().count() as u64;
+        if let Some((family, key)) = rows().nth((draw % count.max(1)) as usize) {
+            let damaged = (family, key.clone());
+            self.damaged.insert(damaged);
+        }
     }
 
     fn check_alive(&self) -> io::Result<()> {

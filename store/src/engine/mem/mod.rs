@@ -37,6 +37,8 @@ struct Platter {
     files: BTreeMap<String, File>,
     databases: BTreeMap<String, Arc<Mutex<Database>>>,
     full: bool,
+    /// Everything that would write fails.
+    failing: bool,
     fail_next_sync: bool,
     sync_delay: Option<SyncDelay>,
 }
@@ -92,6 +94,21 @@ impl MemDisk {
         lock(&self.platter).full = full;
     }
 
+    /// While failing, everything that would write ends with an I/O error.
+    pub fn set_failing(&self, failing: bool) {
+        lock(&self.platter).failing = failing;
+    }
+
+    /// Changes one bit of what is durable, as old disks do; which one is told by `draw`. Whoever reads the row meets its
+    /// checksum. Call it while the power is off.
+    pub fn flip_bit(&self, draw: u64) {
+        let platter = lock(&self.platter);
+        let databases = platter.databases.len() as u64;
+        if let Some(database) = platter.databases.values().nth((draw % databases.max(1)) as usize) {
+            lock(database).flip_bit(draw / databases.max(1));
+        }
+    }
+
     /// Makes each synced write of a database take as long as the future that `delay` returns.
     pub fn set_sync_delay(&self, delay: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) {
         lock(&self.platter).sync_delay = Some(Arc::new(delay));
@@ -100,6 +117,9 @@ impl MemDisk {
 
 impl Platter {
     fn check_room(&self) -> io::Result<()> {
+        if self.failing {
+            return Err(io::Error::other("the simulated disk fails"));
+        }
         if self.full { Err(io::Error::new(io::ErrorKind::StorageFull, "the simulated disk is full")) } else { Ok(()) }
     }
 

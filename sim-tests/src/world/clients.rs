@@ -1,0 +1,89 @@
+//! Clients: send what the plan says when it says so, to the node it says, once, and write down what they learn.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use campanile_client::{Client, Condition, DeleteTask, Error, ErrorKind, NamedTask, RunsOnDelete};
+use campanile_model::NodeId;
+
+use super::recorder::Recorder;
+use crate::history::{Action, Event, Outcome};
+
+/// How long a client waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Numbers operations, and records them. Clones share the numbers.
+#[derive(Clone)]
+pub struct Clients {
+    recorder: Recorder,
+    next: Arc<AtomicU64>,
+}
+
+impl Clients {
+    pub fn new(recorder: Recorder) -> Self {
+        Self { recorder, next: Arc::new(AtomicU64::new(1)) }
+    }
+
+    /// One request to one node, never repeated.
+    pub async fn perform(&self, client: u32, node: NodeId, action: Action) -> Outcome {
+        let op = self.next.fetch_add(1, Ordering::Relaxed);
+        self.recorder.record(Event::Invoke { op, client, node, action: action.clone() });
+        let outcome = match connect(node) {
+            Ok(to) => ask(&to, action).await.unwrap_or_else(|error| learned(&error)),
+            Err(error) => Outcome::Unknown { reason: error.to_string() },
+        };
+        self.recorder.record(Event::Return { op, outcome: outcome.clone() });
+        outcome
+    }
+}
+
+/// A client of one node that tries once.
+pub fn connect(node: NodeId) -> Result<Client, Error> {
+    Client::builder([format!("10.0.0.{}:7701", node.0)])
+        .retries(0)
+        .deadline(PATIENCE)
+        .attempt_timeout(PATIENCE)
+        .connect_timeout(Duration::from_secs(2))
+        .build()
+}
+
+async fn ask(to: &Client, action: Action) -> Result<Outcome, Error> {
+    Ok(match action {
+        Action::Put { name, spec, if_version, create_only, idempotency_key } => {
+            let task = if let Some(key) = idempotency_key {
+                to.create_task(&NamedTask { name: Some(name), spec: *spec }, Some(&key)).await?
+            } else {
+                let condition = match if_version {
+                    Some(version) => Condition::Version(version),
+                    None if create_only => Condition::Absent,
+                    None => Condition::None,
+                };
+                to.put_task(&name, &spec, condition).await?
+            };
+            Outcome::Written { task }
+        }
+        Action::Pause { name } => Outcome::Written { task: to.pause_task(&name).await? },
+        Action::Resume { name } => Outcome::Written { task: to.resume_task(&name).await? },
+        Action::Delete { name, cancel_runs } => {
+            let runs = if cancel_runs { RunsOnDelete::Cancel } else { RunsOnDelete::Keep };
+            let how = DeleteTask { runs, ..DeleteTask::default() };
+            Outcome::Written { task: to.delete_task(&name, how).await? }
+        }
+        Action::Trigger { name, idempotency_key } => {
+            Outcome::Triggered { triggered: to.trigger_task(&name, idempotency_key.as_deref()).await? }
+        }
+        Action::Get { name } => Outcome::Read { task: Box::new(to.get_task(&name).await?) },
+        Action::CancelRun { run } => Outcome::Run { run: Box::new(to.cancel_run(run).await?) },
+        Action::GetRun { run } => Outcome::Run { run: Box::new(to.get_run(run).await?) },
+    })
+}
+
+/// What a failed call tells. A refusal had no effect; of anything else nothing is known.
+fn learned(error: &Error) -> Outcome {
+    match (error.kind(), error.problem()) {
+        (ErrorKind::Refused, Some(problem)) => Outcome::Refused { status: problem.status, code: problem.code.clone() },
+        (ErrorKind::Unreachable, _) => Outcome::Refused { status: 0, code: "unreachable".into() },
+        _ => Outcome::Unknown { reason: error.to_string() },
+    }
+}

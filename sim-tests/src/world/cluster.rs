@@ -1,0 +1,355 @@
+//! The nodes: each a machine of its own with an address, a disk and clocks that outlive the process on it.
+//!
+//! What happens to a machine is ordered here (kill, power cut, wipe); what a node does when it runs is the product's.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use campanile_model::NodeId;
+use campanile_raft::{Clock, Replica, ReplicaConfig, Timing};
+use campanile_server::{Node, NodeConfig};
+use campanile_store::engine::MemDisk;
+use madsim::runtime::Handle;
+use rand::RngExt;
+use tokio::sync::{mpsc, watch};
+
+use super::observe::Names;
+use super::recorder::Recorder;
+use crate::history::{Event, NodeEvent, RaftState};
+use crate::scenario::Pace;
+
+/// How often a node's Raft state is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// Every so many looks its state is digested, if it has changed.
+const DIGEST_EVERY: u32 = 40;
+
+/// What a node last said of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    pub term: u64,
+    pub leads: bool,
+    pub ready: bool,
+    pub leader: Option<NodeId>,
+    pub applied: u64,
+    pub live_runs: u64,
+    /// Members as this node knows them.
+    pub members: Vec<NodeId>,
+}
+
+/// A node ended by itself.
+#[derive(Debug)]
+pub struct Ended {
+    pub node: NodeId,
+    /// Told to, and not because anything failed.
+    pub asked: bool,
+}
+
+/// One machine.
+pub struct Host {
+    pub id: NodeId,
+    pub machine: madsim::task::NodeId,
+    pub disk: MemDisk,
+    pub clock: Clock,
+    terminate: watch::Sender<u64>,
+    pub up: bool,
+}
+
+/// All machines.
+pub struct Cluster {
+    pub hosts: BTreeMap<NodeId, Host>,
+    pub founders: u32,
+    pace: Pace,
+    recorder: Recorder,
+    names: Names,
+    ended: mpsc::UnboundedSender<Ended>,
+    seen: Arc<Mutex<BTreeMap<NodeId, Seen>>>,
+    /// Added to the simulator's wall clock to get the scenario's.
+    wall_shift_ms: i64,
+}
+
+/// What a life on a machine needs.
+#[derive(Clone)]
+struct Life {
+    config: NodeConfig,
+    disk: MemDisk,
+    clock: Clock,
+    recorder: Recorder,
+    seen: Arc<Mutex<BTreeMap<NodeId, Seen>>>,
+    ended: mpsc::UnboundedSender<Ended>,
+    terminate: watch::Receiver<u64>,
+}
+
+impl Cluster {
+    pub fn new(
+        founders: u32,
+        pace: Pace,
+        recorder: Recorder,
+        names: Names,
+        wall_shift_ms: i64,
+    ) -> (Self, mpsc::UnboundedReceiver<Ended>) {
+        let (ended, endings) = mpsc::unbounded_channel();
+        let seen = Arc::default();
+        let hosts = BTreeMap::new();
+        (Self { hosts, founders, pace, recorder, names, ended, seen, wall_shift_ms }, endings)
+    }
+
+    /// Builds a machine with an empty disk and starts the node on it.
+    pub fn add(&mut self, id: NodeId) {
+        let machine_ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, id.0 as u8));
+        let disk = MemDisk::new();
+        usual_disk(&disk);
+        let clock = Clock::system();
+        clock.shift(self.wall_shift_ms);
+        let (terminate, terminated) = watch::channel(0);
+        let life = Life {
+            config: self.config(id),
+            disk: disk.clone(),
+            clock: clock.clone(),
+            recorder: self.recorder.clone(),
+            seen: self.seen.clone(),
+            ended: self.ended.clone(),
+            terminate: terminated,
+        };
+        let handle = Handle::current()
+            .create_node()
+            .name(format!("node-{id}"))
+            .ip(machine_ip)
+            .init(move || live(life.clone()))
+            .build();
+        self.names.set(handle.id(), id);
+        campanile_raft::rt::links::set_address(handle.id().to_string(), machine_ip);
+        self.hosts.insert(id, Host { id, machine: handle.id(), disk, clock, terminate, up: true });
+    }
+
+    fn config(&self, id: NodeId) -> NodeConfig {
+        let founder = id.0 <= u64::from(self.founders);
+        let peers = (1..=u64::from(self.founders)).map(|id| (NodeId(id), format!("10.0.0.{id}:7801"))).collect();
+        let api = format!("10.0.0.{id}:7701");
+        let mut replica = ReplicaConfig::new(id, peers, format!("10.0.0.{id}:7801"), api.clone());
+        replica.join = !founder;
+        replica.snapshots.log_bytes = 64 << 10;
+        replica.snapshots.interval = Duration::from_secs(20);
+        replica.snapshots.keep_entries = 50;
+        if self.pace == Pace::Coarse {
+            let slow = |span: Duration| span * 100;
+            let timing = Timing::default();
+            replica.timing = Timing {
+                heartbeat: slow(timing.heartbeat),
+                election_min: slow(timing.election_min),
+                election_max: slow(timing.election_max),
+                beat: slow(timing.beat),
+                lease: slow(timing.lease),
+            };
+        }
+        NodeConfig {
+            listen: api,
+            replica,
+            catch_up_rate: 2000,
+            http_connections: 512,
+            http_connections_per_host: 64,
+            webhook_secret: None,
+            min_free_disk_bytes: 1 << 20,
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+
+    pub fn seen(&self, node: NodeId) -> Option<Seen> {
+        self.seen_all().get(&node).cloned()
+    }
+
+    /// The node that leads the highest term, as far as the nodes that run say.
+    pub fn leader(&self) -> Option<NodeId> {
+        let seen = self.seen_all();
+        let leaders = seen.iter().filter(|(node, seen)| seen.leads && self.hosts.get(node).is_some_and(|host| host.up));
+        leaders.max_by_key(|(_, seen)| seen.term).map(|(node, _)| *node)
+    }
+
+    pub fn seen_all(&self) -> MutexGuard<'_, BTreeMap<NodeId, Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn running(&self) -> Vec<NodeId> {
+        self.hosts.values().filter(|host| host.up).map(|host| host.id).collect()
+    }
+
+    fn stop(&mut self, node: NodeId, event: NodeEvent) {
+        let Some(host) = self.hosts.get_mut(&node) else { return };
+        if host.up {
+            host.up = false;
+            Handle::current().kill(host.machine);
+            self.recorder.record(Event::Node { node, what: event });
+        }
+        self.seen_all().remove(&node);
+    }
+
+    /// The process dies. Its disk and what the system had of it stay.
+    pub fn kill(&mut self, node: NodeId) {
+        self.stop(node, NodeEvent::Killed);
+    }
+
+    /// The power goes. Of what was not synced the oldest part may be there, as chance has it.
+    pub fn power_cut(&mut self, node: NodeId) {
+        self.stop(node, NodeEvent::PowerCut);
+        self.lose_unsynced(node);
+    }
+
+    /// What was not synced is lost, all or part of it.
+    pub fn lose_unsynced(&mut self, node: NodeId) {
+        let Some(host) = self.hosts.get(&node) else { return };
+        let mut rng = campanile_raft::rt::rng();
+        host.disk.power_off_sparing(|_, unsynced| match rng.random_range(0..3) {
+            0 => 0,
+            1 => unsynced,
+            _ => rng.random_range(0..=unsynced),
+        });
+    }
+
+    /// The node that ended by itself is no longer there.
+    pub fn note_ended(&mut self, node: NodeId) {
+        if let Some(host) = self.hosts.get_mut(&node)
+            && host.up
+        {
+            host.up = false;
+            Handle::current().kill(host.machine);
+        }
+        self.seen_all().remove(&node);
+    }
+
+    /// Starts the node again, if it does not run.
+    pub fn start(&mut self, node: NodeId) {
+        if let Some(host) = self.hosts.get_mut(&node).filter(|host| !host.up) {
+            host.up = true;
+            Handle::current().restart(host.machine);
+        }
+    }
+
+    pub fn terminate(&mut self, node: NodeId) {
+        if let Some(host) = self.hosts.get(&node) {
+            host.terminate.send_modify(|times| *times += 1);
+        }
+    }
+
+    /// The process stands still.
+    pub fn pause(&mut self, node: NodeId) {
+        if let Some(host) = self.hosts.get(&node).filter(|host| host.up) {
+            Handle::current().pause(host.machine);
+            self.recorder.record(Event::Node { node, what: NodeEvent::Paused });
+        }
+    }
+
+    pub fn resume(&mut self, node: NodeId) {
+        if let Some(host) = self.hosts.get(&node).filter(|host| host.up) {
+            Handle::current().resume(host.machine);
+            self.recorder.record(Event::Node { node, what: NodeEvent::Resumed });
+        }
+    }
+
+    /// Sets a node's wall clock wrong by so much.
+    pub fn shift_clock(&self, node: NodeId, by_ms: i64) {
+        if let Some(host) = self.hosts.get(&node) {
+            host.clock.shift(self.wall_shift_ms + by_ms);
+        }
+    }
+
+    /// Takes a machine away for good.
+    pub fn discard(&mut self, node: NodeId) {
+        self.kill(node);
+        self.hosts.remove(&node);
+    }
+
+    pub fn next_id(&self) -> NodeId {
+        let last = self.hosts.keys().map(|id| id.0).max().unwrap_or(0);
+        NodeId(last.max(u64::from(self.founders)) + 1)
+    }
+}
+
+/// Syncs take what they take on a good disk.
+pub fn usual_disk(disk: &MemDisk) {
+    disk.set_sync_delay(|| {
+        let micros = campanile_raft::rt::rng().random_range(200..2000);
+        Box::pin(tokio::time::sleep(Duration::from_micros(micros)))
+    });
+}
+
+/// One life of a node, from start to whatever ends it.
+async fn live(mut life: Life) {
+    let node = life.config.replica.node;
+    life.terminate.mark_unchanged();
+    let (what, asked) = match Node::start(life.config.clone(), life.disk.attach(), life.clock.clone()).await {
+        Err(error) => (error.to_string(), false),
+        Ok(mut running) => {
+            life.recorder.record(Event::Node { node, what: NodeEvent::Started });
+            let looking = tokio::spawn(look(running.replica().clone(), life.recorder.clone(), life.seen.clone()));
+            let fatal = tokio::select! {
+                biased;
+                error = running.fatal() => Some(error.to_string()),
+                _ = life.terminate.changed() => None,
+            };
+            let how = match fatal {
+                Some(error) => (error, false),
+                None => {
+                    running.shutdown().await;
+                    ("asked to".to_owned(), true)
+                }
+            };
+            looking.abort();
+            how
+        }
+    };
+    life.recorder.record(Event::Node { node, what: NodeEvent::Stopped { reason: what } });
+    // The world may be gone already; then nobody needs to know.
+    let _ = life.ended.send(Ended { node, asked });
+}
+
+/// Says how the node is, as often as it changes.
+async fn look(replica: Replica, recorder: Recorder, seen: Arc<Mutex<BTreeMap<NodeId, Seen>>>) {
+    let node = replica.node_id();
+    let mut said = None;
+    let mut led = 0;
+    let mut digested = 0;
+    for round in 1_u32.. {
+        let status = replica.status();
+        let leadership = *replica.leadership().borrow();
+        let view = replica.store().view();
+        let live_runs = view.counts().map_or(0, |counts| counts.live_runs);
+        let now = Seen {
+            term: leadership.term,
+            leads: leadership.is_leader,
+            ready: leadership.ready,
+            leader: leadership.leader,
+            applied: status.applied,
+            live_runs,
+            members: status.nodes.iter().map(|member| member.id).collect(),
+        };
+        seen.lock().unwrap_or_else(PoisonError::into_inner).insert(node, now);
+        let state = RaftState {
+            node,
+            term: status.term,
+            voted_for: Some(status.voted_for).filter(|node| node.0 != 0),
+            leads: leadership.is_leader,
+            last: status.last_log,
+            committed: status.committed,
+            applied: status.applied,
+            snapshot: status.snapshot,
+            purged: status.purged,
+        };
+        if said.as_ref() != Some(&state) {
+            recorder.record(Event::Raft(state.clone()));
+            said = Some(state);
+        }
+        if leadership.ready && led != leadership.term {
+            led = leadership.term;
+            recorder.record(Event::Node { node, what: NodeEvent::Leads { term: led } });
+        }
+        if round % DIGEST_EVERY == 0 && view.index() != digested {
+            digested = view.index();
+            // A node whose disk fails says so by ending.
+            if let Ok(digest) = view.digest() {
+                recorder.record(Event::Digest { node, index: digested, digest: digest.to_string() });
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}

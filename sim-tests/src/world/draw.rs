@@ -1,0 +1,242 @@
+//! Draws a plan from a seed: who asks for what, and what goes wrong.
+
+use campanile_model::{Millis, NodeId, TaskSpec};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+
+use super::receiver;
+use crate::history::Action;
+use crate::plan::{DrawnPlan, Fault, PlannedFault, PlannedOperation, RoleOf, Who};
+use crate::scenario::{Pace, Scenario, Swarm};
+
+/// Tasks of each client that it keeps coming back to.
+const NAMES: u32 = 4;
+/// Of the scenario's span, the end that is left free of new faults and operations.
+const QUIET_PER_CENT: u64 = 5;
+
+/// The plan of a scenario under a seed.
+pub fn plan(scenario: &Scenario, seed: u64) -> DrawnPlan {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut operations = operations(scenario, &mut rng);
+    operations.sort_by_key(|operation| operation.at);
+    let mut faults = scenario.faults.clone();
+    if let Some(swarm) = &scenario.swarm {
+        faults.extend(swarm_faults(scenario, swarm, &mut rng));
+    }
+    faults.sort_by_key(|fault| fault.at);
+    DrawnPlan { faults, operations }
+}
+
+fn operations(scenario: &Scenario, rng: &mut SmallRng) -> Vec<PlannedOperation> {
+    let load = &scenario.workload;
+    let mut operations: Vec<PlannedOperation> = load
+        .tasks
+        .iter()
+        .map(|(name, spec)| PlannedOperation { at: Millis(0), client: 0, node: 0, action: put(name.clone(), spec.clone()) })
+        .collect();
+    if load.clients == 0 || load.operations_per_second == 0 {
+        return operations;
+    }
+    let busy = scenario.span.0 * (100 - QUIET_PER_CENT) / 100;
+    let count = busy * u64::from(load.operations_per_second) / 1000;
+    for _ in 0..count {
+        let client = rng.random_range(1..=load.clients);
+        let at = Millis(rng.random_range(0..busy));
+        let node = if rng.random_bool(0.7) { 0 } else { rng.random_range(1..=scenario.nodes) };
+        operations.push(PlannedOperation { at, client, node, action: action(rng, client, scenario.pace) });
+    }
+    operations
+}
+
+fn put(name: String, spec: TaskSpec) -> Action {
+    Action::Put { name, spec: Box::new(spec), if_version: None, create_only: false, idempotency_key: None }
+}
+
+fn action(rng: &mut SmallRng, client: u32, pace: Pace) -> Action {
+    let name = format!("c{client}-{}", rng.random_range(0..NAMES));
+    match rng.random_range(0..100) {
+        0..40 => {
+            let mut key = None;
+            let (mut if_version, mut create_only) = (None, false);
+            match rng.random_range(0..10) {
+                0 => if_version = Some(rng.random_range(1..4)),
+                1 => create_only = true,
+                2 => key = Some(format!("k{client}-{}", rng.random_range(0..20))),
+                _ => {}
+            }
+            Action::Put { name, spec: Box::new(spec(rng, pace)), if_version, create_only, idempotency_key: key }
+        }
+        40..48 => Action::Pause { name },
+        48..58 => Action::Resume { name },
+        58..66 => Action::Delete { name, cancel_runs: rng.random_bool(0.3) },
+        66..80 => {
+            let key = rng.random_bool(0.3).then(|| format!("t{client}-{}", rng.random_range(0..20)));
+            Action::Trigger { name, idempotency_key: key }
+        }
+        _ => Action::Get { name },
+    }
+}
+
+/// A definition. It is written as clients write it, in JSON.
+fn spec(rng: &mut SmallRng, pace: Pace) -> TaskSpec {
+    let schedule = |rng: &mut SmallRng| -> Value {
+        let slow = if pace == Pace::Coarse { 3600 } else { 1 };
+        match rng.random_range(0..10) {
+            0 | 1 => json!({"delay": format!("{}ms", rng.random_range(0..8000) * slow)}),
+            2 => json!({"at": format!("2026-01-05T00:00:{:02}Z", rng.random_range(0..60))}),
+            3..6 => json!({"every": format!("{}ms", rng.random_range(700..6000) * slow)}),
+            6 => json!({"repeat": format!("R{}/2026-01-05T00:00:{:02}Z/PT{}S", rng.random_range(1..6), rng.random_range(0..50), rng.random_range(1..5))}),
+            7 => json!({"cron": format!("{}-59/{} * * * * *", rng.random_range(0..9), rng.random_range(1..6)), "time_zone": "Europe/Berlin"}),
+            _ => json!({"cron": format!("*/{} * * * * *", rng.random_range(1..8))}),
+        }
+    };
+    let count = if rng.random_bool(0.8) { 1 } else { 2 };
+    let schedules: Vec<Value> = (0..count).map(|_| schedule(rng)).collect();
+    let overlap = ["allow", "allow", "allow", "skip", "buffer_one", "buffer_all", "cancel_other"];
+    let catch_up = ["fire_once", "fire_all", "skip"];
+    let mut spec = json!({
+        "schedules": schedules,
+        "target": {"http": {"url": format!("http://{}/hook", receiver::ADDRESS)}},
+        "payload": {"n": rng.random_range(0..1000)},
+        "overlap": overlap[rng.random_range(0..overlap.len())],
+        "timeout": format!("{}ms", rng.random_range(800..4000)),
+        "catch_up": {"window": format!("{}s", rng.random_range(15..120)), "policy": catch_up[rng.random_range(0..catch_up.len())]},
+        "retry": {"max_attempts": rng.random_range(1..5), "initial": "300ms", "factor": 2, "max": "3s", "jitter": 0.2},
+    });
+    let fields = spec.as_object_mut().expect("an object was made above");
+    if rng.random_bool(0.15) {
+        fields.insert("remaining".into(), json!(rng.random_range(1..8)));
+    }
+    if rng.random_bool(0.1) {
+        fields.insert("jitter".into(), json!(format!("{}ms", rng.random_range(1..900))));
+    }
+    if rng.random_bool(0.1) {
+        fields.insert("delivery".into(), json!("at_most_once"));
+    }
+    serde_json::from_value(spec).expect("drawn definitions are well formed")
+}
+
+/// Faults drawn one after another. Which kinds there are at all is drawn first.
+fn swarm_faults(scenario: &Scenario, swarm: &Swarm, rng: &mut SmallRng) -> Vec<PlannedFault> {
+    let kinds: Vec<&str> = if swarm.kinds.is_empty() {
+        KINDS.to_vec()
+    } else {
+        KINDS.iter().copied().filter(|kind| swarm.kinds.iter().any(|wanted| wanted == kind)).collect()
+    };
+    let share = rng.random_range(0.15..0.9);
+    let on: Vec<&str> = kinds.iter().copied().filter(|_| rng.random_bool(share)).collect();
+    let mut faults = Vec::new();
+    let mut replaced = 0;
+    let busy = scenario.span.0 * (100 - QUIET_PER_CENT) / 100;
+    let mut at = rng.random_range(0..swarm.every.0 * 2);
+    while at < busy && !on.is_empty() {
+        let name = on[rng.random_range(0..on.len())];
+        let lasts = rng.random_range(200..=swarm.longest.0.max(201));
+        // A cluster of three survives one lost disk at a time; the plan keeps to one in all.
+        let costly = matches!(name, "wipe_disk" | "bit_flip" | "remove_node" | "add_node");
+        if !costly || replaced == 0 {
+            replaced += u32::from(costly);
+            faults.push(PlannedFault { at: Millis(at), lasts: Some(Millis(lasts)), fault: fault(name, scenario, rng) });
+        }
+        at += rng.random_range(1..swarm.every.0 * 2);
+    }
+    faults
+}
+
+/// Kinds that can be drawn.
+pub const KINDS: [&str; 33] = [
+    "partition",
+    "one_way",
+    "isolate",
+    "leader_in_minority",
+    "leader_in_majority",
+    "flap",
+    "swizzle",
+    "loss",
+    "delay",
+    "replay",
+    "clog",
+    "kill",
+    "power_cut",
+    "power_cut_all",
+    "rolling_restart",
+    "restart_storm",
+    "pause",
+    "terminate",
+    "slow_disk",
+    "fail_sync",
+    "disk_errors",
+    "disk_full",
+    "bit_flip",
+    "wipe_disk",
+    "clock_jump",
+    "clock_drift",
+    "clock_freeze",
+    "add_node",
+    "transfer_leader",
+    "receiver_hangs",
+    "receiver_answers",
+    "receiver_slow",
+    "receiver_gone",
+];
+
+fn fault(name: &str, scenario: &Scenario, rng: &mut SmallRng) -> Fault {
+    let nodes: Vec<NodeId> = (1..=u64::from(scenario.nodes)).map(NodeId).collect();
+    let node = match rng.random_range(0..3) {
+        0 => Who::Role(RoleOf::Leader),
+        1 => Who::Role(RoleOf::Follower),
+        _ => Who::Role(RoleOf::Any),
+    };
+    let some = |rng: &mut SmallRng| -> Vec<NodeId> {
+        let mut side: Vec<NodeId> = nodes.iter().copied().filter(|_| rng.random_bool(0.5)).collect();
+        if side.is_empty() {
+            side.push(nodes[0]);
+        }
+        side
+    };
+    let every = Millis(rng.random_range(500..4000));
+    match name {
+        "partition" => Fault::Partition { side: some(rng) },
+        "one_way" => Fault::OneWay { from: some(rng), to: some(rng) },
+        "isolate" => Fault::Isolate { node },
+        "leader_in_minority" => Fault::LeaderInMinority,
+        "leader_in_majority" => Fault::LeaderInMajority,
+        "flap" => Fault::Flap { node, every },
+        "swizzle" => Fault::Swizzle { every },
+        "loss" => Fault::Loss { per_mille: rng.random_range(1..300) },
+        "delay" => Fault::Delay { min: Millis(1), max: Millis(rng.random_range(5..300)) },
+        "replay" => Fault::Replay { per_mille: rng.random_range(1..300) },
+        "clog" => Fault::Clog { node },
+        "kill" => Fault::Kill { node },
+        "power_cut" => Fault::PowerCut { node },
+        "power_cut_all" => Fault::PowerCutAll,
+        "rolling_restart" => Fault::RollingRestart { every },
+        "restart_storm" => Fault::RestartStorm { node, every },
+        "pause" => Fault::Pause { node },
+        "terminate" => Fault::Terminate { node },
+        "slow_disk" => Fault::SlowDisk { node, sync: Millis(rng.random_range(5..400)) },
+        "fail_sync" => Fault::FailSync { node },
+        "disk_errors" => Fault::DiskErrors { node },
+        "disk_full" => Fault::DiskFull { node },
+        "bit_flip" => Fault::BitFlip { node },
+        "wipe_disk" => Fault::WipeDisk { node },
+        "clock_jump" => Fault::ClockJump { node, by_ms: rng.random_range(-3000..3000) },
+        "clock_drift" => Fault::ClockDrift { node, ppm: rng.random_range(-20_000..20_000) },
+        "clock_freeze" => Fault::ClockFreeze { node },
+        "add_node" => Fault::AddNode,
+        "transfer_leader" => Fault::TransferLeader,
+        "receiver_hangs" => Fault::ReceiverHangs,
+        "receiver_answers" => Fault::ReceiverAnswers { status: [500, 503, 429, 404][rng.random_range(0..4)] },
+        "receiver_slow" => Fault::ReceiverSlow { by: Millis(rng.random_range(100..5000)) },
+        _ => Fault::ReceiverGone,
+    }
+}
+
+/// How far a leader's clock may be off under these faults: the bound at which a leader stops, and what drift adds.
+pub fn clock_error_ms(faults: &[PlannedFault]) -> i64 {
+    let wrong = faults
+        .iter()
+        .any(|planned| matches!(planned.fault, Fault::ClockJump { .. } | Fault::ClockDrift { .. } | Fault::ClockFreeze { .. }));
+    if wrong { 4000 } else { 0 }
+}

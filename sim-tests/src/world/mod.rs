@@ -1,0 +1,175 @@
+//! The cluster in a bottle: real nodes on simulated machines, from one seed, in one thread.
+//!
+//! One simulation per process: madsim's second one in a process differs from its first. Nothing here may read a real
+//! clock, start a thread, open a real socket or iterate in hash order.
+
+mod clients;
+mod cluster;
+mod draw;
+mod nemesis;
+mod network;
+mod observe;
+mod receiver;
+mod recorder;
+mod settle;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use campanile_model::sim::{self, Bug};
+use campanile_model::{Millis, NodeId};
+use campanile_raft::rt;
+use madsim::runtime::{Handle, Runtime};
+use rand::RngExt;
+use rand::seq::SliceRandom;
+
+use crate::history::{Event, FORMAT, Header, History, Source};
+use crate::plan::{DrawnPlan, PlannedOperation};
+use crate::scenario::{Pace, Scenario};
+
+use clients::Clients;
+use cluster::Cluster;
+use nemesis::Nemesis;
+use observe::Names;
+use receiver::Receiver;
+use recorder::Recorder;
+
+/// A simulation to be done.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub scenario: Scenario,
+    pub seed: u64,
+    /// Sabotage to switch on; a name of [`Bug`].
+    pub planted: Option<String>,
+    /// Do this instead of what the seed would draw.
+    pub plan: Option<DrawnPlan>,
+}
+
+/// A simulation that was done.
+#[derive(Debug)]
+pub struct Simulated {
+    pub history: History,
+    pub plan: DrawnPlan,
+    /// Equal for equal orders, in every process.
+    pub trace_hash: u64,
+    /// How much simulated time passed.
+    pub simulated: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SimulationError {
+    #[error("there is no planted bug {0:?}")]
+    UnknownBug(String),
+}
+
+/// Simulates. Call it once per process.
+pub fn simulate(order: &Order) -> Result<Simulated, SimulationError> {
+    let bug = order.planted.as_ref().map(|name| Bug::by_name(name).ok_or_else(|| SimulationError::UnknownBug(name.clone())));
+    sim::plant(bug.transpose()?);
+    let plan = order.plan.clone().unwrap_or_else(|| draw::plan(&order.scenario, order.seed));
+    let runtime = Runtime::with_seed_and_config(order.seed, madsim::Config::default());
+    let (events, messages, simulated) = runtime.block_on(World::run(order.scenario.clone(), plan.clone()));
+    let header = Header {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        source: Source::Simulated,
+        scenario: order.scenario.name.clone(),
+        seed: Some(order.seed),
+        planted: order.planted.clone(),
+        epoch_ms: order.scenario.start.as_millis(),
+        nodes: (1..=u64::from(order.scenario.nodes)).map(NodeId).collect(),
+        clock_error_ms: draw::clock_error_ms(&plan.faults),
+        lateness_bound_ms: lateness_bound(&order.scenario).0 as i64,
+    };
+    let trace_hash = recorder::trace_hash(&events, messages);
+    Ok(Simulated { history: History { header, events }, plan, trace_hash, simulated })
+}
+
+/// After the faults have ended, what is due fires within this time.
+fn lateness_bound(scenario: &Scenario) -> Millis {
+    match scenario.pace {
+        Pace::Normal => Millis::from_secs(15),
+        Pace::Coarse => Millis::from_secs(600),
+    }
+}
+
+struct World;
+
+impl World {
+    async fn run(scenario: Scenario, plan: DrawnPlan) -> (Vec<crate::history::Timed>, u64, Duration) {
+        let started = tokio::time::Instant::now();
+        let recorder = Recorder::new();
+        let names = Names::default();
+        observe::start(recorder.clone(), names.clone());
+        let shift = scenario.start.as_millis() - wall_ms();
+        let (mut cluster, endings) =
+            Cluster::new(scenario.nodes, scenario.pace, recorder.clone(), names, shift);
+        let moody = if scenario.swarm.is_some() { rt::rng().random_range(0..60) } else { 0 };
+        let receiver = start_receiver(recorder.clone(), moody);
+        for id in 1..=u64::from(scenario.nodes) {
+            cluster.add(NodeId(id));
+        }
+        let mut nemesis = Nemesis::new(cluster, endings, receiver.clone(), recorder.clone(), plan.faults);
+        let patience = if scenario.pace == Pace::Coarse { 600 } else { 20 };
+        let all: Vec<NodeId> = nemesis.cluster.running();
+        settle::converge(&mut nemesis, &all, Duration::from_secs(patience), &recorder).await;
+
+        let clients = start_clients(&recorder, plan.operations, scenario.nodes);
+        nemesis.run(scenario.span.to_std()).await;
+
+        // Some faults never end: a minority may stay down for good.
+        let mut nodes: Vec<NodeId> = nemesis.cluster.hosts.keys().copied().collect();
+        nodes.shuffle(&mut rt::rng());
+        let lost = if scenario.swarm.is_some() { rt::rng().random_range(0..=(nodes.len() - 1) / 2) } else { 0 };
+        let stay_down = nodes.split_off(nodes.len() - lost);
+        nodes.sort();
+        nemesis.end_all(&stay_down);
+        receiver.calm_down();
+        recorder.record(Event::Healed { nodes: nodes.clone() });
+        let bound = lateness_bound(&scenario).to_std() * 6;
+        let converged = settle::converge(&mut nemesis, &nodes, bound, &recorder).await;
+        // Long enough for every fire that is due to show.
+        nemesis.tend(lateness_bound(&scenario).to_std()).await;
+        drop(clients);
+        if converged && let Some(leader) = nemesis.cluster.leader() {
+            // A cluster that cannot be read in the end has no final state, which the checkers notice.
+            let _ = settle::read_final(leader, &recorder).await;
+        }
+        for (mark, count) in sim::marks() {
+            recorder.record(Event::Sometimes { mark: mark.name().to_owned(), count });
+        }
+        let messages = madsim::net::NetSim::current().stat().msg_count;
+        (recorder.take(), messages, started.elapsed())
+    }
+}
+
+fn wall_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn start_receiver(recorder: Recorder, moody_per_mille: u32) -> Receiver {
+    let receiver = Receiver::new(recorder, moody_per_mille);
+    let machine = Handle::current().create_node().name("receiver").ip("10.0.9.1".parse().expect("an address")).build();
+    machine.spawn(receiver.clone().serve());
+    receiver
+}
+
+/// Clients do what is planned, each operation in a task of its own, so that a slow answer holds nothing back.
+fn start_clients(recorder: &Recorder, operations: Vec<PlannedOperation>, nodes: u32) -> tokio::task::JoinHandle<()> {
+    let clients = Clients::new(recorder.clone());
+    let machine = Handle::current().create_node().name("clients").ip("10.0.8.1".parse().expect("an address")).build();
+    let start = tokio::time::Instant::now();
+    machine.spawn(async move {
+        for operation in operations {
+            tokio::time::sleep_until(start + operation.at.to_std()).await;
+            let node = match operation.node {
+                0 => NodeId(rt::rng().random_range(1..=u64::from(nodes))),
+                node => NodeId(u64::from(node)),
+            };
+            let clients = clients.clone();
+            tokio::spawn(async move {
+                clients.perform(operation.client, node, operation.action).await;
+            });
+        }
+    })
+}

@@ -1,0 +1,454 @@
+//! Does to the cluster what the plan says, and undoes it.
+
+use std::time::Duration;
+
+use campanile_model::{Millis, NodeId};
+use campanile_raft::rt;
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use tokio::sync::mpsc;
+
+use super::clients::connect;
+use super::cluster::{Cluster, Ended};
+use super::network::Network;
+use super::receiver::{Mood, Receiver};
+use super::recorder::Recorder;
+use crate::history::Event;
+use crate::plan::{Fault, PlannedFault, RoleOf, Who};
+
+/// Between the end of a node by itself and its restart.
+const RESTART: Duration = Duration::from_millis(1500);
+
+/// A step of a fault: what is done now, and what later.
+enum Step {
+    Begin(usize),
+    End(usize),
+    /// A repeating fault strikes again.
+    Again(usize),
+    Restart(NodeId),
+    Resume(NodeId),
+    /// Isolation of a flapping or swizzled node ends.
+    Rejoin(usize, NodeId),
+}
+
+/// A fault that has begun.
+struct Active {
+    planned: PlannedFault,
+    nodes: Vec<NodeId>,
+    links: Vec<(NodeId, NodeId)>,
+    /// Nodes that are to be started again at its end.
+    down: Vec<NodeId>,
+}
+
+pub struct Nemesis {
+    pub cluster: Cluster,
+    pub network: Network,
+    receiver: Receiver,
+    recorder: Recorder,
+    endings: mpsc::UnboundedReceiver<Ended>,
+    plan: Vec<PlannedFault>,
+    active: std::collections::BTreeMap<usize, Active>,
+    /// Steps to come, by time in microseconds and order of planning.
+    agenda: std::collections::BTreeMap<(u64, u64), Step>,
+    planned: u64,
+    over: bool,
+}
+
+impl Nemesis {
+    pub fn new(
+        cluster: Cluster,
+        endings: mpsc::UnboundedReceiver<Ended>,
+        receiver: Receiver,
+        recorder: Recorder,
+        plan: Vec<PlannedFault>,
+    ) -> Self {
+        let network = Network::usual();
+        let (active, agenda) = Default::default();
+        Self { cluster, network, receiver, recorder, endings, plan, active, agenda, planned: 0, over: false }
+    }
+
+    fn later(&mut self, after: Duration, step: Step) {
+        let at = self.recorder.now() + u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        self.planned += 1;
+        self.agenda.insert((at, self.planned), step);
+    }
+
+    /// Carries the plan out for so long.
+    pub async fn run(&mut self, span: Duration) {
+        for id in 0..self.plan.len() {
+            self.later(self.plan[id].at.to_std(), Step::Begin(id));
+        }
+        let end = self.recorder.now() + u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        self.until(end).await;
+    }
+
+    /// Goes on without new faults; what ends by itself is started again.
+    pub async fn tend(&mut self, span: Duration) {
+        let end = self.recorder.now() + u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        self.until(end).await;
+    }
+
+    async fn until(&mut self, end: u64) {
+        loop {
+            let now = self.recorder.now();
+            if now >= end {
+                return;
+            }
+            let next = self.agenda.keys().next().map_or(end, |(at, _)| (*at).min(end));
+            if next > now {
+                let wait = tokio::time::sleep(Duration::from_micros(next - now));
+                tokio::select! {
+                    biased;
+                    Some(ended) = self.endings.recv() => self.ended(&ended),
+                    () = wait => {}
+                }
+                continue;
+            }
+            if let Some((_, step)) = self.agenda.pop_first() {
+                self.step(step).await;
+            }
+        }
+    }
+
+    fn ended(&mut self, ended: &Ended) {
+        self.cluster.note_ended(ended.node);
+        if !ended.asked {
+            // Whatever made it end, what it had not synced may be gone.
+            self.cluster.lose_unsynced(ended.node);
+        }
+        let held = self.active.values().any(|active| active.down.contains(&ended.node));
+        if !held {
+            self.later(RESTART, Step::Restart(ended.node));
+        }
+    }
+
+    async fn step(&mut self, step: Step) {
+        match step {
+            Step::Begin(id) if self.over => drop(id),
+            Step::Begin(id) => self.begin(id).await,
+            Step::End(id) => self.end(id),
+            Step::Again(id) => self.again(id),
+            Step::Restart(node) => self.cluster.start(node),
+            Step::Resume(node) => self.cluster.resume(node),
+            Step::Rejoin(id, node) => self.rejoin(id, node),
+        }
+    }
+
+    fn find(&self, who: Who) -> Option<NodeId> {
+        let running = self.cluster.running();
+        match who {
+            Who::Node(node) => running.contains(&node).then_some(node),
+            Who::Role(RoleOf::Leader) => self.cluster.leader(),
+            Who::Role(RoleOf::Follower) => {
+                let leader = self.cluster.leader();
+                running.into_iter().find(|node| Some(*node) != leader)
+            }
+            Who::Role(RoleOf::Any) => {
+                if running.is_empty() { None } else { Some(running[rt::rng().random_range(0..running.len())]) }
+            }
+        }
+    }
+
+    async fn begin(&mut self, id: usize) {
+        let planned = self.plan[id].clone();
+        let all: Vec<NodeId> = self.cluster.hosts.keys().copied().collect();
+        let others = |node: NodeId| -> Vec<NodeId> { all.iter().copied().filter(|other| *other != node).collect() };
+        let mut active = Active { planned: planned.clone(), nodes: Vec::new(), links: Vec::new(), down: Vec::new() };
+        let mut single = |nemesis: &Self, who: Who| -> Option<NodeId> {
+            let node = nemesis.find(who)?;
+            active.nodes.push(node);
+            Some(node)
+        };
+        match &planned.fault {
+            Fault::Partition { side } => {
+                active.nodes = side.clone();
+                let rest = all.iter().filter(|node| !side.contains(node));
+                active.links = both_ways(side, &rest.copied().collect::<Vec<_>>());
+            }
+            Fault::OneWay { from, to } => {
+                active.nodes = from.clone();
+                active.links =
+                    from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to))).filter(|(a, b)| a != b).collect();
+            }
+            Fault::Isolate { node } | Fault::Clog { node } => {
+                let Some(node) = single(self, *node) else { return };
+                active.links = both_ways(&[node], &others(node));
+            }
+            Fault::LeaderInMinority | Fault::LeaderInMajority => {
+                let Some(leader) = self.cluster.leader() else { return };
+                let mut rest = others(leader);
+                rest.shuffle(&mut rt::rng());
+                let quorum = all.len() / 2 + 1;
+                let with = if planned.fault == Fault::LeaderInMinority { all.len() - quorum } else { quorum };
+                let mut side = vec![leader];
+                side.extend(rest.drain(..with.saturating_sub(1)));
+                active.links = both_ways(&side, &rest);
+                active.nodes = side;
+            }
+            Fault::Flap { node, .. } => {
+                if single(self, *node).is_none() {
+                    return;
+                }
+            }
+            Fault::Swizzle { .. } => {
+                active.nodes = all.clone();
+                active.nodes.shuffle(&mut rt::rng());
+            }
+            Fault::Loss { per_mille } => self.network.lose(*per_mille),
+            Fault::Delay { min, max } => self.network.delay(*min, *max),
+            Fault::Replay { per_mille } => rt::links::set_replay(*per_mille),
+            Fault::Kill { node } => {
+                let Some(node) = single(self, *node) else { return };
+                self.cluster.kill(node);
+                active.down.push(node);
+            }
+            Fault::PowerCut { node } => {
+                let Some(node) = single(self, *node) else { return };
+                self.cluster.power_cut(node);
+                active.down.push(node);
+            }
+            Fault::PowerCutAll => {
+                for node in self.cluster.running() {
+                    self.cluster.power_cut(node);
+                    active.nodes.push(node);
+                    active.down.push(node);
+                }
+            }
+            Fault::RollingRestart { .. } => active.nodes = self.cluster.running(),
+            Fault::RestartStorm { node, .. } => {
+                if single(self, *node).is_none() {
+                    return;
+                }
+            }
+            Fault::Pause { node } => {
+                let Some(node) = single(self, *node) else { return };
+                self.cluster.pause(node);
+            }
+            Fault::Terminate { node } => {
+                let Some(node) = single(self, *node) else { return };
+                self.cluster.terminate(node);
+                active.down.push(node);
+            }
+            Fault::SlowDisk { node, sync } => {
+                let Some(node) = single(self, *node) else { return };
+                let span = sync.to_std();
+                self.cluster.hosts[&node].disk.set_sync_delay(move || Box::pin(tokio::time::sleep(span)));
+            }
+            Fault::FailSync { node } => {
+                let Some(node) = single(self, *node) else { return };
+                self.cluster.hosts[&node].disk.fail_next_sync();
+            }
+            Fault::DiskErrors { node } => {
+                let Some(node) = single(self, *node) else { return };
+                self.cluster.hosts[&node].disk.set_failing(true);
+            }
+            Fault::DiskFull { node } => {
+                let Some(node) = single(self, *node) else { return };
+                self.cluster.hosts[&node].disk.set_full(true);
+            }
+            Fault::BitFlip { node } => {
+                let Some(node) = single(self, *node) else { return };
+                let draw = rt::rng().random_range(0..u64::MAX);
+                self.cluster.power_cut(node);
+                self.cluster.hosts[&node].disk.flip_bit(draw);
+                active.down.push(node);
+            }
+            Fault::WipeDisk { node } | Fault::RemoveNode { node } => {
+                let Some(node) = single(self, *node) else { return };
+                self.replace(node, planned.fault.name() == "wipe_disk");
+            }
+            Fault::AddNode => {
+                let id = self.cluster.next_id();
+                active.nodes.push(id);
+                self.cluster.add(id);
+                self.ask_to_add(id);
+            }
+            Fault::TransferLeader => {
+                let leader = self.cluster.leader();
+                let to = self.cluster.running().into_iter().find(|node| Some(*node) != leader);
+                let (Some(leader), Some(to)) = (leader, to) else { return };
+                active.nodes.push(to);
+                tokio::spawn(async move {
+                    if let Ok(client) = connect(leader) {
+                        // It may fail: then leadership stays.
+                        let _ = client.transfer_leader(to).await;
+                    }
+                });
+            }
+            Fault::ClockJump { node, by_ms } => {
+                let Some(node) = single(self, *node) else { return };
+                self.cluster.shift_clock(node, *by_ms);
+            }
+            Fault::ClockDrift { node, ppm } => {
+                let Some(node) = single(self, *node) else { return };
+                self.cluster.hosts[&node].clock.drift(*ppm);
+            }
+            Fault::ClockFreeze { node } => {
+                let Some(node) = single(self, *node) else { return };
+                self.cluster.hosts[&node].clock.freeze();
+            }
+            Fault::ReceiverHangs => self.receiver.set_mood(Mood::Hangs),
+            Fault::ReceiverAnswers { status } => self.receiver.set_mood(Mood::Answers(*status)),
+            Fault::ReceiverSlow { by } => self.receiver.set_mood(Mood::Slow(by.to_std())),
+            Fault::ReceiverGone => self.receiver.set_mood(Mood::Gone),
+        }
+        for (from, to) in active.links.clone() {
+            self.network.cut(&self.cluster, from, to);
+        }
+        self.recorder.record(Event::FaultBegins { id, planned: planned.clone(), nodes: active.nodes.clone() });
+        self.active.insert(id, active);
+        if let Some(lasts) = planned.lasts {
+            self.later(lasts.to_std(), Step::End(id));
+        }
+        if every(&planned.fault).is_some() {
+            self.again(id);
+        }
+    }
+
+    /// A repeating fault strikes its next node.
+    fn again(&mut self, id: usize) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let Some(every) = every(&active.planned.fault).map(Millis::to_std) else { return };
+        let Some(node) = active.nodes.first().copied() else { return };
+        match active.planned.fault {
+            Fault::Flap { .. } | Fault::Swizzle { .. } => {
+                active.nodes.rotate_left(1);
+                let others: Vec<NodeId> = self.cluster.hosts.keys().copied().filter(|other| *other != node).collect();
+                let links = both_ways(&[node], &others);
+                active.links.extend(links.iter().copied());
+                for (from, to) in links {
+                    self.network.cut(&self.cluster, from, to);
+                }
+                let back = every / 2 + every.mul_f64(f64::from(rt::rng().random_range(0..100_u32)) / 100.0);
+                self.later(back, Step::Rejoin(id, node));
+            }
+            Fault::RollingRestart { .. } => {
+                active.nodes.remove(0);
+                self.cluster.kill(node);
+                self.later(every / 2, Step::Restart(node));
+            }
+            _ => {
+                self.cluster.kill(node);
+                self.later(every / 2, Step::Restart(node));
+            }
+        }
+        self.later(every, Step::Again(id));
+    }
+
+    fn rejoin(&mut self, id: usize, node: NodeId) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let (mend, keep) = std::mem::take(&mut active.links).into_iter().partition(|(from, to)| *from == node || *to == node);
+        let mend: Vec<(NodeId, NodeId)> = mend;
+        active.links = keep;
+        for (from, to) in mend {
+            self.network.mend(&self.cluster, from, to);
+        }
+    }
+
+    fn end(&mut self, id: usize) {
+        let Some(active) = self.active.remove(&id) else { return };
+        for (from, to) in &active.links {
+            self.network.mend(&self.cluster, *from, *to);
+        }
+        for node in &active.down {
+            self.cluster.start(*node);
+        }
+        for node in &active.nodes {
+            let Some(host) = self.cluster.hosts.get(node) else { continue };
+            match active.planned.fault {
+                Fault::Pause { .. } => self.cluster.resume(*node),
+                Fault::SlowDisk { .. } => super::cluster::usual_disk(&host.disk),
+                Fault::DiskErrors { .. } => host.disk.set_failing(false),
+                Fault::DiskFull { .. } => host.disk.set_full(false),
+                Fault::ClockJump { .. } => self.cluster.shift_clock(*node, 0),
+                Fault::ClockDrift { .. } => host.clock.drift(0),
+                Fault::ClockFreeze { .. } => host.clock.thaw(),
+                _ => {}
+            }
+        }
+        match active.planned.fault {
+            Fault::Loss { .. } => self.network.lose(0),
+            Fault::Delay { .. } => self.network.no_delay(),
+            Fault::Replay { .. } => rt::links::set_replay(0),
+            Fault::ReceiverHangs | Fault::ReceiverAnswers { .. } | Fault::ReceiverSlow { .. } | Fault::ReceiverGone => {
+                self.receiver.set_mood(Mood::Fine);
+            }
+            _ => {}
+        }
+        self.recorder.record(Event::FaultEnds { id });
+    }
+
+    /// Ends every fault. All nodes run afterwards, but for those named.
+    pub fn end_all(&mut self, but: &[NodeId]) {
+        self.over = true;
+        self.agenda.clear();
+        for id in self.active.keys().copied().collect::<Vec<_>>() {
+            self.end(id);
+        }
+        let nodes: Vec<NodeId> = self.cluster.hosts.keys().copied().collect();
+        for node in nodes {
+            if but.contains(&node) {
+                self.cluster.kill(node);
+            } else {
+                self.cluster.start(node);
+            }
+        }
+    }
+
+    /// Takes a node out of the cluster; if its disk was lost, a new one takes its place.
+    fn replace(&mut self, node: NodeId, wiped: bool) {
+        let newcomer = wiped.then(|| self.cluster.next_id());
+        if wiped {
+            self.cluster.discard(node);
+        }
+        if let Some(newcomer) = newcomer {
+            self.cluster.add(newcomer);
+        }
+        let helpers = self.cluster.running();
+        tokio::spawn(async move {
+            for helper in helpers.into_iter().cycle().take(12) {
+                let Ok(client) = connect(helper) else { continue };
+                let added = match newcomer {
+                    Some(id) => {
+                        let wanted = campanile_model::api::AddNode { id, peer: format!("10.0.0.{id}:7801") };
+                        client.add_node(&wanted).await.is_ok()
+                    }
+                    None => true,
+                };
+                if added && client.remove_node(node).await.is_ok() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
+    }
+
+    fn ask_to_add(&self, id: NodeId) {
+        let helpers = self.cluster.running();
+        tokio::spawn(async move {
+            for helper in helpers.into_iter().filter(|helper| *helper != id).cycle().take(12) {
+                let Ok(client) = connect(helper) else { continue };
+                let wanted = campanile_model::api::AddNode { id, peer: format!("10.0.0.{id}:7801") };
+                if client.add_node(&wanted).await.is_ok() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
+    }
+}
+
+/// How often a repeating fault strikes.
+fn every(fault: &Fault) -> Option<Millis> {
+    match fault {
+        Fault::Flap { every, .. }
+        | Fault::Swizzle { every }
+        | Fault::RollingRestart { every }
+        | Fault::RestartStorm { every, .. } => Some(*every),
+        _ => None,
+    }
+}
+
+fn both_ways(one: &[NodeId], other: &[NodeId]) -> Vec<(NodeId, NodeId)> {
+    one.iter().flat_map(|a| other.iter().flat_map(move |b| [(*a, *b), (*b, *a)])).collect()
+}
