@@ -62,11 +62,22 @@ pub enum SimulationError {
 }
 
 /// Simulates. Call it once per process.
+///
+/// The work is done in a thread of its own: std seeds its hash maps once per thread, and madsim can do that only where
+/// none has been made yet.
 pub fn simulate(order: &Order) -> Result<Simulated, SimulationError> {
+    let order = order.clone();
+    match std::thread::spawn(move || simulate_here(&order)).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn simulate_here(order: &Order) -> Result<Simulated, SimulationError> {
+    let runtime = Runtime::with_seed_and_config(order.seed, madsim::Config::default());
     let bug = order.planted.as_ref().map(|name| Bug::by_name(name).ok_or_else(|| SimulationError::UnknownBug(name.clone())));
     sim::plant(bug.transpose()?);
     let plan = order.plan.clone().unwrap_or_else(|| draw::plan(&order.scenario, order.seed));
-    let runtime = Runtime::with_seed_and_config(order.seed, madsim::Config::default());
     let (events, messages, simulated) = runtime.block_on(World::run(order.scenario.clone(), plan.clone()));
     let header = Header {
         format: FORMAT,
