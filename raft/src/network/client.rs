@@ -33,6 +33,8 @@ use crate::types::{PeerNode, TypeConfig, Vote};
 
 type Rpc = RPCError<TypeConfig>;
 
+/// Between two attempts to open an append stream to a node that cannot be reached.
+const APPEND_AGAIN: Duration = Duration::from_millis(50);
 /// A follower that has been sent entries and acknowledges none for this long is given up on and tried anew.
 const APPEND_SILENCE: Duration = Duration::from_secs(2);
 
@@ -179,7 +181,15 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                 counter.fetch_add(1, Ordering::AcqRel);
                 Ok(frames::encode_append(&request))
             });
-            let response = channel.send(wire::APPEND, frames::body(requests)).await.map_err(rpc_error)?;
+            let response = match channel.send(wire::APPEND, frames::body(requests)).await {
+                Ok(response) => response,
+                Err(error) => {
+                    // openraft backs off where it makes requests, and none was asked for: without a pause here it
+                    // would try again at once, and a dead follower would cost its leader a core.
+                    crate::clock::sleep(APPEND_AGAIN).await;
+                    return Err(rpc_error(error));
+                }
+            };
             let answers = Answers { frames: FrameReader::new(response.into_body()), sent, received: 0 };
             let answers = stream::unfold(Some(answers), |answers| async move {
                 let mut answers = answers?;
