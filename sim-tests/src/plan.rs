@@ -170,6 +170,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether the cluster has other members afterwards, or has to be given others.
+    pub fn changes_members(&self) -> bool {
+        matches!(self, Self::BitFlip { .. } | Self::WipeDisk { .. } | Self::AddNode | Self::RemoveNode { .. })
+    }
+
     /// The name by which scenarios, reports and switches call it.
     pub fn name(&self) -> &'static str {
         match self {

@@ -155,10 +155,6 @@ impl Cluster {
         }
     }
 
-    pub fn seen(&self, node: NodeId) -> Option<Seen> {
-        self.seen_all().get(&node).cloned()
-    }
-
     /// The node that leads the highest term, as far as the nodes that run say.
     pub fn leader(&self) -> Option<NodeId> {
         let seen = self.seen_all();

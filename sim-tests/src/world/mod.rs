@@ -119,6 +119,7 @@ impl World {
         for id in 1..=u64::from(scenario.nodes) {
             cluster.add(NodeId(id));
         }
+        let changes_members = plan.faults.iter().any(|planned| planned.fault.changes_members());
         let mut nemesis = Nemesis::new(cluster, endings, receiver.clone(), recorder.clone(), plan.faults);
         let patience = if scenario.pace == Pace::Coarse { 600 } else { 20 };
         let all: Vec<NodeId> = nemesis.cluster.running();
@@ -130,7 +131,9 @@ impl World {
         // Some faults never end: a minority may stay down for good.
         let mut nodes: Vec<NodeId> = nemesis.cluster.hosts.keys().copied().collect();
         nodes.shuffle(&mut rt::rng());
-        let lost = if scenario.swarm.is_some() { rt::rng().random_range(0..=(nodes.len() - 1) / 2) } else { 0 };
+        // Where members were lost or changed already, the rest may be needed for a quorum.
+        let may_lose = scenario.swarm.is_some() && !changes_members;
+        let lost = if may_lose { rt::rng().random_range(0..=(nodes.len() - 1) / 2) } else { 0 };
         let stay_down = nodes.split_off(nodes.len() - lost);
         nodes.sort();
         nemesis.end_all(&stay_down);

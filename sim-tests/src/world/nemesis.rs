@@ -26,7 +26,8 @@ enum Step {
     /// A repeating fault strikes again.
     Again(usize),
     Restart(NodeId),
-    Resume(NodeId),
+    /// The disk of a node that stopped lies: the operator replaces it.
+    Replace(NodeId),
     /// Isolation of a flapping or swizzled node ends.
     Rejoin(usize, NodeId),
 }
@@ -116,6 +117,9 @@ impl Nemesis {
             // Whatever made it end, what it had not synced may be gone.
             self.cluster.lose_unsynced(ended.node);
         }
+        if self.cluster.hosts.get(&ended.node).is_some_and(|host| host.disk.is_damaged()) {
+            return self.later(RESTART, Step::Replace(ended.node));
+        }
         let held = self.active.values().any(|active| active.down.contains(&ended.node));
         if !held {
             self.later(RESTART, Step::Restart(ended.node));
@@ -124,12 +128,12 @@ impl Nemesis {
 
     async fn step(&mut self, step: Step) {
         match step {
-            Step::Begin(id) if self.over => drop(id),
+            Step::Begin(_) if self.over => {}
             Step::Begin(id) => self.begin(id).await,
             Step::End(id) => self.end(id),
             Step::Again(id) => self.again(id),
             Step::Restart(node) => self.cluster.start(node),
-            Step::Resume(node) => self.cluster.resume(node),
+            Step::Replace(node) => self.replace(node, true),
             Step::Rejoin(id, node) => self.rejoin(id, node),
         }
     }

@@ -27,7 +27,6 @@ impl Recorder {
 
     pub fn record(&self, event: Event) {
         let t = self.now();
-        if std::env::var_os("SIM_LIVE").is_some() { eprintln!("{}", serde_json::to_string(&Timed { t, event: event.clone() }).unwrap()); }
         self.events().push(Timed { t, event });
     }
 

@@ -215,6 +215,10 @@ impl Database {
         }
     }
 
+    pub fn is_damaged(&self) -> bool {
+        !self.damaged.is_empty()
+    }
+
     fn check_alive(&self) -> io::Result<()> {
         if self.dead { Err(power_failed()) } else { Ok(()) }
     }

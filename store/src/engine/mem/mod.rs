@@ -109,6 +109,11 @@ impl MemDisk {
         }
     }
 
+    /// Whether a bit was flipped that nobody can mend.
+    pub fn is_damaged(&self) -> bool {
+        lock(&self.platter).databases.values().any(|database| lock(database).is_damaged())
+    }
+
     /// Makes each synced write of a database take as long as the future that `delay` returns.
     pub fn set_sync_delay(&self, delay: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) {
         lock(&self.platter).sync_delay = Some(Arc::new(delay));
