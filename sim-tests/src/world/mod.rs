@@ -67,6 +67,9 @@ pub enum SimulationError {
 /// none has been made yet.
 pub fn simulate(order: &Order) -> Result<Simulated, SimulationError> {
     let order = order.clone();
+    // What the nodes log goes to standard error, if it is asked for by RUST_LOG. It does not touch the trace.
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().try_init().ok();
     match std::thread::spawn(move || simulate_here(&order)).join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
