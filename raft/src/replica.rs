@@ -334,6 +334,9 @@ fn raft_config(config: &ReplicaConfig) -> Result<Config, StartError> {
         removed_leader_step_down: StepDownPolicy::After(millis(timing.heartbeat) * 3),
         // Followers get an entry while the leader's own disk still syncs it.
         broadcast_submitted_on_append: Some(true),
+        // Hence a leader that lost its power may have sent entries that it no longer has. Were it to lead the same term
+        // again, it would write others in their places: two logs with one index and term.
+        enable_leader_restore: Some(false),
         ..Config::default()
     }
     .validate()

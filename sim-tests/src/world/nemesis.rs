@@ -1,9 +1,11 @@
 //! Does to the cluster what the plan says, and undoes it.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use campanile_model::{Millis, NodeId};
 use campanile_raft::rt;
+use madsim::runtime::{Handle, NodeHandle};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use tokio::sync::mpsc;
@@ -16,6 +18,7 @@ use super::recorder::Recorder;
 use crate::history::Event;
 use crate::plan::{Fault, PlannedFault, RoleOf, Who};
 
+const OPERATOR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 7, 1));
 /// Between the end of a node by itself and its restart.
 const RESTART: Duration = Duration::from_millis(1500);
 
@@ -43,7 +46,9 @@ struct Active {
 
 pub struct Nemesis {
     pub cluster: Cluster,
-    pub network: Network,
+    network: Network,
+    /// The machine operators sit at.
+    operator: NodeHandle,
     receiver: Receiver,
     recorder: Recorder,
     endings: mpsc::UnboundedReceiver<Ended>,
@@ -64,8 +69,9 @@ impl Nemesis {
         plan: Vec<PlannedFault>,
     ) -> Self {
         let network = Network::usual();
+        let operator = Handle::current().create_node().name("operator").ip(OPERATOR).build();
         let (active, agenda) = Default::default();
-        Self { cluster, network, receiver, recorder, endings, plan, active, agenda, planned: 0, over: false }
+        Self { cluster, network, operator, receiver, recorder, endings, plan, active, agenda, planned: 0, over: false }
     }
 
     fn later(&mut self, after: Duration, step: Step) {
@@ -272,7 +278,7 @@ impl Nemesis {
                 let to = self.cluster.running().into_iter().find(|node| Some(*node) != leader);
                 let (Some(leader), Some(to)) = (leader, to) else { return };
                 active.nodes.push(to);
-                tokio::spawn(async move {
+                self.operator.spawn(async move {
                     if let Ok(client) = connect(leader) {
                         // It may fail: then leadership stays.
                         let _ = client.transfer_leader(to).await;
@@ -409,7 +415,7 @@ impl Nemesis {
             self.cluster.add(newcomer);
         }
         let helpers = self.cluster.running();
-        tokio::spawn(async move {
+        self.operator.spawn(async move {
             for helper in helpers.into_iter().cycle().take(12) {
                 let Ok(client) = connect(helper) else { continue };
                 let added = match newcomer {
@@ -429,7 +435,7 @@ impl Nemesis {
 
     fn ask_to_add(&self, id: NodeId) {
         let helpers = self.cluster.running();
-        tokio::spawn(async move {
+        self.operator.spawn(async move {
             for helper in helpers.into_iter().filter(|helper| *helper != id).cycle().take(12) {
                 let Ok(client) = connect(helper) else { continue };
                 let wanted = campanile_model::api::AddNode { id, peer: format!("10.0.0.{id}:7801") };
