@@ -1,6 +1,6 @@
-//! 12. A run has one live attempt at a time, and one outcome. The log gives an attempt to another node only once the
-//!    one before it has ended: its outcome was recorded, or its node was fenced, or nobody had it. Only the owner
-//!    delivers it. A run that has finished stays as it is.
+//! Invariant 12. A run has one live attempt at a time, and one outcome. The log gives an attempt to another node only
+//! once the one before it has ended: its outcome was recorded, or its node was fenced, or nobody had it. Only the owner
+//! delivers it. A run that has finished stays as it is.
 
 use campanile_model::{AttemptResult, RunState};
 
@@ -32,6 +32,7 @@ pub fn check(facts: &Facts) -> Finding {
             });
         }
         overlaps(run, &mut report);
+        given_up_when_lost(facts, run, &mut report);
         if let Some(end) = run.in_the_end {
             let last = run.rows.last().filter(|row| row.it.state.is_finished());
             report.hold(last.is_none_or(|row| row.it.state == end.it.state), end.t, || {
@@ -40,6 +41,23 @@ pub fn check(facts: &Facts) -> Finding {
         }
     }
     report.finish_if_any("rows of runs, or deliveries")
+}
+
+/// A run fails with outcome unknown only when its node was fenced.
+fn given_up_when_lost(facts: &Facts, run: &RunFacts, report: &mut Report) {
+    let [.., before, last] = &run.rows[..] else { return };
+    let record = run.in_the_end.and_then(|end| end.it.attempts.last());
+    if before.it.state != RunState::Running
+        || record.is_none_or(|record| record.result != AttemptResult::OutcomeUnknown)
+    {
+        return;
+    }
+    report.hold(facts.void_at(before.it.owner, before.it.token, last.it.index), last.t, || {
+        format!(
+            "entry {} gave up attempt {} of run {}, which node {} still had",
+            last.it.index, before.it.attempt, before.it.run, before.it.owner
+        )
+    });
 }
 
 /// Two attempts at the receiver at one time, from different nodes: the earlier must have ended for the log.
@@ -82,6 +100,17 @@ mod tests {
         accepts(NAME, Script::new().row(&run).row(&retrying(&run, 6, 20)).row(&second));
         let unowned = changed(&run, |row| row.owner = NodeId(0));
         accepts(NAME, Script::new().row(&unowned).row(&second));
+    }
+
+    #[test]
+    fn giving_up_needs_a_fence() {
+        let run = fired(5, 10);
+        let failed = ended(&run, 7, RunState::Failed);
+        let given_up = |script: Script| {
+            script.row(&failed).final_view(&failed, |view| view.attempts[0].result = AttemptResult::OutcomeUnknown)
+        };
+        accepts(NAME, given_up(Script::new().row(&run).node_row(6, 1, 1, 6, false)));
+        refuses(NAME, given_up(Script::new().row(&run)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! 8. What is due fires within the bound that the history declares: once the faults have ended for good, and before
-//!    that wherever nothing was wrong for as long as the bound. Faults of receivers are no excuse: they must not delay
-//!    fires. What is still due when the history ends must not be overdue by more.
+//! Invariant 8. What is due fires within the bound that the history declares: once the faults have ended for good, and
+//! before that wherever nothing was wrong for as long as the bound. Faults of receivers are no excuse: they must not
+//! delay fires. What is still due when the history ends must not be overdue by more.
 
 use campanile_model::{Origin, TaskStatus};
 

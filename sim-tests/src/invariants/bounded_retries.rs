@@ -1,5 +1,5 @@
-//! 14. Attempts are numbered from 1 without gaps and are no more than the policy allows, repeats of lost ones counted;
-//!     a retry waits for as long as its back-off says, give or take jitter, and starts not before.
+//! Invariant 14. Attempts are numbered from 1 without gaps and are no more than the policy allows, repeats of lost ones
+//! counted; a retry waits for as long as its back-off says, give or take jitter, and starts not before.
 
 use campanile_model::{AttemptResult, Delivery, Millis, Ratio, Retry, TaskId, Timestamp, limits};
 

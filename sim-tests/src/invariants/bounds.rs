@@ -1,4 +1,4 @@
-//! 17. No queue, window or buffer was ever fuller than its declared limit.
+//! Invariant 17. No queue, window or buffer was ever fuller than its declared limit.
 
 use super::index::Facts;
 use super::report::Report;

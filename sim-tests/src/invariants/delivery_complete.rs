@@ -1,6 +1,6 @@
-//! A run that is recorded as succeeded has arrived and was answered so; what arrives is of an attempt that was committed
-//! before; and no run is forgotten: in a converged history one that has not finished is still within its time, or
-//! waits for another of its task.
+//! A run that is recorded as succeeded has arrived and was answered so; what arrives is of an attempt that was
+//! committed before; and no run is forgotten: in a converged history one that has not finished is still within its
+//! time, or waits for another of its task.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! 11. What was acknowledged, or shown by a linearizable read, is there: in the log by then, and in the final state
-//!     unless something later took it away. A write that was refused or whose answer was lost requires nothing.
+//! Invariant 11. What was acknowledged, or shown by a linearizable read, is there: in the log by then, and in the final
+//! state unless something later took it away. A write that was refused or whose answer was lost requires nothing.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +23,9 @@ pub fn check(facts: &Facts) -> Finding {
                     deleted(facts, t, task.id, &mut report);
                 } else {
                     seen.is_there(facts, t, operation, &deletes, &mut report);
+                }
+                if task.change != Change::Unchanged {
+                    was_written(facts, t, operation, task.id, &mut report);
                 }
             }
             Outcome::Read { task } => {
@@ -87,6 +90,20 @@ fn may_be_gone(facts: &Facts, task: Option<&TaskFacts>) -> bool {
     finished.is_some_and(|t| facts.history.end() - t >= FINISHED_KEPT.0 * 1000)
 }
 
+/// A change that was acknowledged was made between question and answer; one with a key may be the answer of before.
+fn was_written(facts: &Facts, t: u64, operation: &Operation, id: TaskId, report: &mut Report) {
+    if !facts.has_log() || matches!(operation.action, Action::Put { idempotency_key: Some(_), .. }) {
+        return;
+    }
+    let written = facts.tasks.get(&id).is_some_and(|task| {
+        let asked = task.rows.partition_point(|row| row.t < operation.invoked);
+        task.rows.get(asked).is_some_and(|row| row.t <= t)
+    });
+    report.hold(written, t, || {
+        format!("a change of task {id} was acknowledged, but no entry wrote the task since it was asked for")
+    });
+}
+
 fn deleted(facts: &Facts, t: u64, id: TaskId, report: &mut Report) {
     let task = facts.tasks.get(&id);
     if facts.has_log() {
@@ -108,7 +125,7 @@ fn run_is_there(facts: &Facts, t: u64, id: RunId, task: TaskId, report: &mut Rep
         });
     }
     // Runs go with their task, and when retention folds their ledger lines.
-    let kept = facts.tasks.get(&task).is_some_and(|task| task.in_the_end.is_some() && !task.folded);
+    let kept = facts.tasks.get(&task).is_some_and(|task| task.in_the_end.is_some() && !task.has_folded());
     if facts.has_final && kept {
         report.hold(run.is_some_and(|run| run.in_the_end.is_some()), t, || {
             format!("run {id} was acknowledged, in the end there is no such run")
@@ -169,7 +186,12 @@ mod tests {
         refuses(NAME, Script::new().entry(3).invoke(1, put()).wrote(1, Change::Created, 1).at(1).task(3, 1, 0));
         refuses(NAME, written().invoke(2, put()).wrote(2, Change::Updated, 2));
         refuses(NAME, written().invoke(2, delete()).wrote(2, Change::Deleted, 1));
-        accepts(NAME, written().task_is(4, 1, TaskStatus::Deleted).invoke(2, delete()).wrote(2, Change::Deleted, 1));
+        accepts(NAME, written().invoke(2, delete()).task_is(4, 1, TaskStatus::Deleted).wrote(2, Change::Deleted, 1));
+        let pause = || Action::Pause { name: "a".into() };
+        refuses(NAME, written().at(300).invoke(2, pause()).wrote(2, Change::Paused, 1));
+        accepts(NAME, written().at(300).invoke(2, pause()).wrote(2, Change::Unchanged, 1));
+        let paused = || written().at(300).invoke(2, pause()).task_is(4, 1, TaskStatus::Paused);
+        accepts(NAME, paused().wrote(2, Change::Paused, 1));
         let lost = Outcome::Unknown { reason: "lost".into() };
         accepts(NAME, written().invoke(2, put()).returned(2, lost));
     }
@@ -178,7 +200,7 @@ mod tests {
     fn an_acknowledged_write_that_is_gone_in_the_end() {
         accepts(NAME, written().final_task(1, |_| {}));
         refuses(NAME, written().final_task(2, |_| {}));
-        let updated = || written().entry(4).task(4, 2, 0).invoke(2, put()).wrote(2, Change::Updated, 2);
+        let updated = || written().entry(4).invoke(2, put()).task(4, 2, 0).wrote(2, Change::Updated, 2);
         refuses(NAME, updated().final_task(1, |_| {}));
         accepts(NAME, updated().final_task(1, |task| task.version = 3));
         // A delete whose answer was lost explains it, one before the write does not.

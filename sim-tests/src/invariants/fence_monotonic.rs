@@ -1,7 +1,7 @@
-//! 4. Fencing tokens rise: each is the place of the entry that gave it out and given once; a later attempt of a run has
-//!    a bigger one; a node's fence never falls. What receivers get carries a token that was given to that attempt. A
-//!    smaller one may still arrive after a bigger one, since networks delay: what counts is that the outcome recorded is
-//!    of the biggest.
+//! Invariant 4. Fencing tokens rise: each is the place of the entry that gave it out and given once; a later attempt of
+//! a run has a bigger one; a node's fence never falls. What receivers get carries a token that was given to that
+//! attempt. A smaller one may still arrive after a bigger one, since networks delay: what counts is that the outcome
+//! recorded is of the biggest.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! 6. Once a pause, a delete or an update is acknowledged, nothing fires under the old definition.
+//! Invariant 6. Once a pause, a delete or an update is acknowledged, nothing fires under the old definition.
 //!
 //! By the log: an occurrence fires only of a task that was active, and under its version then. By what clients saw:
 //! nothing is stamped after such an acknowledgement unless something was asked for that allows it. Manual triggers go

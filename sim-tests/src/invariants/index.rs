@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use campanile_model::api::{RunView, TaskView};
+use campanile_model::api::{LedgerView, RunView, TaskView};
 use campanile_model::{LogPlace, NodeId, OccurrenceId, RunId, TaskId, TaskSpec, Timestamp, Token};
 
 use super::spans::{Span, Spans};
@@ -56,8 +56,8 @@ pub struct TaskFacts<'h> {
     /// In log order.
     pub rows: Vec<At<&'h TaskRow>>,
     pub in_the_end: Option<&'h TaskView>,
-    /// Some of its runs no longer have rows: retention has folded their ledger lines into counters.
-    pub folded: bool,
+    /// Its ledger in the end.
+    pub ledger: Option<At<&'h LedgerView>>,
 }
 
 impl<'h> TaskFacts<'h> {
@@ -65,6 +65,11 @@ impl<'h> TaskFacts<'h> {
     pub fn before(&self, index: u64) -> Option<&'h TaskRow> {
         let later = self.rows.partition_point(|row| row.it.index < index);
         Some(self.rows.get(later.checked_sub(1)?)?.it)
+    }
+
+    /// Whether some of its runs are gone: retention has folded their ledger lines into counters.
+    pub fn has_folded(&self) -> bool {
+        self.ledger.is_some_and(|ledger| ledger.it.folded.fired > 0)
     }
 
     /// The row as the entries up to `index` left it.
@@ -324,7 +329,7 @@ impl<'h> Facts<'h> {
             }
             Event::FinalLedger { ledger } => {
                 self.has_final = true;
-                self.tasks.entry(ledger.task_id).or_default().folded |= ledger.folded.fired > 0;
+                self.tasks.entry(ledger.task_id).or_default().ledger = Some(At { t, it: ledger });
             }
             Event::Lapse { .. } | Event::Bound { .. } | Event::Sometimes { .. } => {}
         }
@@ -428,5 +433,8 @@ pub fn fired_as<'f>(facts: &'f Facts) -> impl Iterator<Item = (u64, RunId, Occur
         (t, Outcome::Run { run }) => Some((t, run.id, run.occurrence_id)),
         _ => None,
     });
-    of_runs.chain(told)
+    let of_ledgers = facts.tasks.values().filter_map(|task| task.ledger).flat_map(|ledger| {
+        ledger.it.items.iter().filter_map(move |line| Some((ledger.t, line.run?, line.occurrence_id?)))
+    });
+    of_runs.chain(told).chain(of_ledgers)
 }

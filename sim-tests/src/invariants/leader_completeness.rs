@@ -1,7 +1,5 @@
 //! Raft: whoever comes to lead has everything that was committed before.
 
-use std::collections::BTreeSet;
-
 use super::index::Facts;
 use super::report::Report;
 use crate::history::Event;
@@ -9,12 +7,13 @@ use crate::verdict::Finding;
 
 pub fn check(facts: &Facts) -> Finding {
     let mut report = Report::new("leader_completeness");
-    let mut known = BTreeSet::new();
-    let mut committed = 0;
+    // A node that was paused when it won may say so when others have led since: then it need not have what they did.
+    let (mut newest, mut committed) = (0, 0);
     for timed in &facts.history.events {
         match &timed.event {
             Event::Raft(state) => {
-                if state.leads && known.insert(state.term) {
+                if state.leads && state.term > newest {
+                    newest = state.term;
                     report.hold(state.last >= committed, timed.t, || {
                         format!(
                             "node {} leads term {} with a log up to entry {}, but entry {committed} was committed",
@@ -25,7 +24,7 @@ pub fn check(facts: &Facts) -> Finding {
                 committed = committed.max(state.committed);
             }
             // What was applied was committed.
-            Event::Entry { index, .. } => committed = committed.max(*index),
+            Event::Entry { index, term, .. } => (committed, newest) = (committed.max(*index), newest.max(*term)),
             _ => {}
         }
     }
@@ -45,5 +44,6 @@ mod tests {
         accepts(NAME, committed().raft(2, 4, leads(9)));
         refuses(NAME, committed().raft(2, 4, leads(8)));
         refuses(NAME, Script::new().entry(9).raft(2, 4, leads(8)));
+        accepts(NAME, committed().raft(3, 6, leads(9)).raft(2, 5, leads(8)));
     }
 }

@@ -35,8 +35,11 @@ use crate::history::History;
 use crate::verdict::{Finding, Verdict};
 pub use index::Facts;
 
-/// Every invariant by the name it has in reports.
-pub const ALL: &[(&str, fn(&Facts) -> Finding)] = &[
+/// A checker.
+pub type Check = fn(&Facts) -> Finding;
+
+/// Every invariant by the name it has in reports, which is that of its file.
+pub const ALL: &[(&str, Check)] = &[
     ("unique_fire", unique_fire::check),
     ("decided_once", decided_once::check),
     ("never_early", never_early::check),

@@ -1,5 +1,5 @@
-//! 3. Nothing fires or arrives before it is due, by true time, give or take the error of clocks that the history
-//!    declares; and what is due is not before what its schedule says.
+//! Invariant 3. Nothing fires or arrives before it is due, by true time, give or take the error of clocks that the
+//! history declares; and what is due is not before what its schedule says.
 
 use campanile_model::Timestamp;
 

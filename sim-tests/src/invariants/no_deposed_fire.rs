@@ -1,5 +1,5 @@
-//! 5. Nothing that a deposed leader or a lost node does is accepted. Along the log terms and times never go back; and
-//!    no outcome is recorded of an attempt whose node had been fenced before.
+//! Invariant 5. Nothing that a deposed leader or a lost node does is accepted. Along the log terms and times never go
+//! back; and no outcome is recorded of an attempt whose node had been fenced before.
 
 use campanile_model::{AttemptResult, RunState};
 

@@ -1,5 +1,5 @@
-//! 9. Same prefix, same state: whatever nodes wrote for an entry is equal, also when one writes it again after a
-//!    restart, and whole states at one index are equal.
+//! Invariant 9. Same prefix, same state: whatever nodes wrote for an entry is equal, also when one writes it again
+//! after a restart, and whole states at one index are equal.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! A run goes only the ways there are: it begins pending, running, or cancelled by the very entry that fired it; what it
-//! is of never changes; it is retried only from `retrying`; its times fit its state. That a finished run stays as it is
-//! belongs to `attempt_exclusive`.
+//! A run goes only the ways there are: it begins pending, running, or cancelled by the very entry that fired it; what
+//! it is of never changes; it is retried only from `retrying`; its times fit its state. That a finished run stays as it
+//! is belongs to `attempt_exclusive`.
 
 use campanile_model::{AttemptResult, RunState};
 

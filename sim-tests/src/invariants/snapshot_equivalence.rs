@@ -1,5 +1,5 @@
-//! 10. A snapshot and the rest of the log are as good as the whole log: a node that has taken one in goes on exactly
-//!     after it, and writes and is what those nodes are that never needed it.
+//! Invariant 10. A snapshot and the rest of the log are as good as the whole log: a node that has taken one in goes on
+//! exactly after it, and writes and is what those nodes are that never needed it.
 //!
 //! A node has taken one in when its Raft state names a snapshot beyond all it has applied itself.
 

@@ -1,6 +1,6 @@
-//! 1. An occurrence becomes at most one run, and a run is of one occurrence, whoever tells of it: the log, receivers,
-//!    answers, the final state. An attempt arrives at most once: a request is never sent twice, not even by a node that
-//!    reads its tables again, and no network here doubles requests.
+//! Invariant 1. An occurrence becomes at most one run, and a run is of one occurrence, whoever tells of it: the log,
+//! receivers, answers, the final state. An attempt arrives at most once: a request is never sent twice, not even by a
+//! node that reads its tables again, and no network here doubles requests.
 
 use std::collections::BTreeMap;
 
