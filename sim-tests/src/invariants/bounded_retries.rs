@@ -147,7 +147,10 @@ mod tests {
         refuses(NAME, known().row(&run).row(&nth(2)).row(&nth(3)).row(&nth(4)).row(&nth(5)));
         refuses(NAME, known().row(&run).row(&nth(3)));
         refuses(NAME, Script::new().row(&nth(2)));
-        refuses(NAME, known().real().final_run(&ended(&nth(5), 20, RunState::Failed)));
+        let no_records = |view: &mut campanile_model::api::RunView| view.attempts.clear();
+        accepts(NAME, known().real().final_view(&ended(&nth(4), 20, RunState::Failed), no_records));
+        refuses(NAME, known().real().final_view(&ended(&nth(5), 20, RunState::Failed), no_records));
+        refuses(NAME, known().real().final_run(&ended(&nth(4), 20, RunState::Failed)));
         refuses(NAME, known().real().deliver(1, &nth(2)).final_run(&ended(&run, 20, RunState::Failed)));
     }
 
@@ -200,6 +203,11 @@ mod tests {
         accepts(NAME, with(second(19), 1));
         refuses(NAME, with(millis(19_500), 1));
         refuses(NAME, with(second(19), 0));
+        let third = ended(&attempt(&run, 3, 8), 9, RunState::Succeeded);
+        let gap = known().real().final_view(&third, |view| {
+            view.attempts.insert(0, record(&run, AttemptResult::OutcomeUnknown));
+        });
+        refuses(NAME, gap);
     }
 
     #[test]

@@ -187,6 +187,8 @@ mod tests {
         refuses(NAME, written().invoke(2, put()).wrote(2, Change::Updated, 2));
         refuses(NAME, written().invoke(2, delete()).wrote(2, Change::Deleted, 1));
         accepts(NAME, written().invoke(2, delete()).task_is(4, 1, TaskStatus::Deleted).wrote(2, Change::Deleted, 1));
+        refuses(NAME, written().invoke(2, put()).wrote(2, Change::Unchanged, 2));
+        refuses(NAME, written().invoke(2, delete()).task(4, 1, 0).wrote(2, Change::Deleted, 1));
         let pause = || Action::Pause { name: "a".into() };
         refuses(NAME, written().at(300).invoke(2, pause()).wrote(2, Change::Paused, 1));
         accepts(NAME, written().at(300).invoke(2, pause()).wrote(2, Change::Unchanged, 1));
@@ -207,6 +209,13 @@ mod tests {
         accepts(NAME, written().invoke(2, delete()).final_task(2, |_| {}));
         let before = Script::new().invoke(2, delete()).at(50).refused(2);
         refuses(NAME, before.real().at(100).invoke(1, put()).wrote(1, Change::Created, 1).final_task(2, |_| {}));
+    }
+
+    #[test]
+    fn a_deleted_task_that_is_there_in_the_end() {
+        let deleted = || Script::new().real().invoke(2, delete()).wrote(2, Change::Deleted, 1);
+        refuses(NAME, deleted().final_task(1, |_| {}));
+        accepts(NAME, deleted().final_task(2, |_| {}));
     }
 
     #[test]

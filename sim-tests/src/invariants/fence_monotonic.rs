@@ -111,6 +111,7 @@ mod tests {
     fn a_fence_that_falls_or_is_forgotten() {
         accepts(NAME, Script::new().node_row(2, 1, 1, 2, true).node_row(6, 1, 1, 6, false).node_row(7, 1, 1, 6, true));
         refuses(NAME, Script::new().node_row(6, 1, 1, 6, false).node_row(7, 1, 2, 5, true));
+        refuses(NAME, Script::new().node_row(6, 1, 1, 6, true).node_row(7, 1, 1, 5, true));
         refuses(NAME, Script::new().node_row(2, 1, 1, 2, true).node_row(6, 1, 1, 2, false));
         refuses(NAME, Script::new().node_row(2, 1, 1, 2, true).node_row(6, 1, 2, 2, true));
     }
@@ -124,6 +125,11 @@ mod tests {
         accepts(NAME, late().final_run(&end));
         refuses(NAME, late().final_run(&ended(&run, 8, RunState::Succeeded)));
         refuses(NAME, late().deliver(3, &attempt(&run, 3, 6)));
+        let swapped = |view: &mut campanile_model::api::RunView| {
+            let later = attempt(&run, 1, 8);
+            view.attempts.insert(0, record(&later, campanile_model::AttemptResult::Failed));
+        };
+        refuses(NAME, Script::new().real().final_view(&end, swapped));
         let stale = |view: &mut campanile_model::api::RunView| view.attempts[0].token = run.token;
         refuses(NAME, Script::new().real().final_view(&end, stale));
     }

@@ -197,6 +197,8 @@ mod tests {
         let second = changed(&fired(5, 10), |row| row.version = 2);
         accepts(NAME, active().task(5, 2, 0).row(&second));
         refuses(NAME, active().task(6, 2, 0).row(&second));
+        accepts(NAME, Script::new().task(5, 1, 10).row(&fired(5, 10)));
+        refuses(NAME, Script::new().task(6, 1, 10).row(&fired(5, 10)));
     }
 
     #[test]

@@ -111,6 +111,7 @@ mod tests {
         accepts(NAME, Script::new().row(&waiting).row(&attempt(&waiting, 1, 6)));
         refuses(NAME, Script::new().row(&waiting).row(&ended(&waiting, 6, RunState::Succeeded)));
         refuses(NAME, Script::new().row(&retrying));
+        refuses(NAME, Script::new().row(&ended(&run, 5, RunState::Succeeded)));
         refuses(NAME, Script::new().row(&run).row(&attempt(&run, 3, 6)));
         refuses(NAME, Script::new().row(&run).row(&retrying).row(&ended(&retrying, 8, RunState::Succeeded)));
         refuses(NAME, Script::new().row(&run).row(&retrying).row(&pending(&attempt(&run, 1, 7))));
