@@ -80,7 +80,6 @@ impl<'h> TaskFacts<'h> {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Operation<'h> {
-    pub node: NodeId,
     pub action: &'h Action,
     pub invoked: u64,
     pub returned: Option<(u64, &'h Outcome)>,
@@ -270,9 +269,9 @@ impl<'h> Facts<'h> {
 
     fn take(&mut self, t: u64, event: &'h Event, building: &mut Building) {
         match event {
-            Event::Invoke { op, node, action, .. } => {
+            Event::Invoke { op, action, .. } => {
                 building.operations.insert(*op, self.operations.len());
-                self.operations.push(Operation { node: *node, action, invoked: t, returned: None });
+                self.operations.push(Operation { action, invoked: t, returned: None });
             }
             Event::Return { op, outcome } => {
                 if let Some(place) = building.operations.get(op) {
