@@ -4,6 +4,7 @@
 //! the simulator recorded and what real processes did. What simulates builds with `--cfg madsim` only.
 
 pub mod history;
+pub mod invariants;
 pub mod plan;
 pub mod scenario;
 pub mod verdict;

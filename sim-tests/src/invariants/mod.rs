@@ -1,0 +1,99 @@
+//! What must hold in every history, whatever was done to the cluster: one file per invariant, named as in reports.
+//!
+//! A checker judges; it never calls or copies the product. It reads a history once, through [`Facts`], in time
+//! proportional to it (a logarithm aside). Where the source of a history lacks what a checker needs it says so
+//! ([`Finding::NotApplicable`]) instead of passing.
+
+mod attempt_exclusive;
+mod bounded_lateness;
+mod bounded_retries;
+mod bounds;
+mod decided_once;
+mod delivery_complete;
+mod durability;
+mod election_safety;
+mod fence_monotonic;
+mod finality;
+mod index;
+mod leader_completeness;
+mod log_matching;
+mod monotonic;
+mod never_early;
+mod no_deposed_fire;
+mod no_stale_send;
+mod raft_order;
+mod replica_determinism;
+mod report;
+mod run_states;
+mod snapshot_equivalence;
+mod spans;
+#[cfg(test)]
+mod testing;
+mod unique_fire;
+
+use crate::history::History;
+use crate::verdict::{Finding, Verdict};
+pub use index::Facts;
+
+/// A checker.
+pub type Check = fn(&Facts) -> Finding;
+
+/// Every invariant by the name it has in reports, which is that of its file.
+pub const ALL: &[(&str, Check)] = &[
+    ("unique_fire", unique_fire::check),
+    ("decided_once", decided_once::check),
+    ("never_early", never_early::check),
+    ("bounded_lateness", bounded_lateness::check),
+    ("finality", finality::check),
+    ("durability", durability::check),
+    ("run_states", run_states::check),
+    ("delivery_complete", delivery_complete::check),
+    ("bounded_retries", bounded_retries::check),
+    ("fence_monotonic", fence_monotonic::check),
+    ("attempt_exclusive", attempt_exclusive::check),
+    ("no_stale_send", no_stale_send::check),
+    ("no_deposed_fire", no_deposed_fire::check),
+    ("replica_determinism", replica_determinism::check),
+    ("snapshot_equivalence", snapshot_equivalence::check),
+    ("election_safety", election_safety::check),
+    ("leader_completeness", leader_completeness::check),
+    ("log_matching", log_matching::check),
+    ("monotonic", monotonic::check),
+    ("raft_order", raft_order::check),
+    ("bounds", bounds::check),
+];
+
+/// Judges a history by all of them.
+pub fn check(history: &History) -> Verdict {
+    let facts = Facts::new(history);
+    Verdict { findings: ALL.iter().map(|(name, check)| (*name, check(&facts))).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::*;
+    use super::*;
+
+    #[test]
+    fn a_good_history_holds_in_every_respect() {
+        let verdict = check(&calm());
+        assert_eq!(verdict.violations().collect::<Vec<_>>(), Vec::<&crate::verdict::Violation>::new());
+        for (name, finding) in &verdict.findings {
+            assert!(matches!(finding, Finding::Held { checked } if *checked > 0), "{name}: {finding:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_history_violates_nothing() {
+        assert!(check(&Script::new().done()).holds());
+    }
+
+    /// 200,000 events are judged in a few seconds even without optimisation, so nothing is quadratic.
+    #[test]
+    fn a_long_history_is_judged_quickly() {
+        let history = long(22_000);
+        assert!(history.events.len() > 190_000, "{}", history.events.len());
+        let verdict = check(&history);
+        assert_eq!(verdict.violations().next(), None);
+    }
+}

@@ -1,0 +1,471 @@
+//! Histories for the tests, built line by line. Task 1 is `a`, created by entry 3 or thereabouts; time begins at
+//! [`EPOCH`]; seconds and milliseconds count from there; node 1 owns everything; the bound on lateness is 2 s.
+
+use campanile_model::api::{Change, LedgerView, RunView, TaskView, TaskWritten, Triggered};
+use campanile_model::{
+    AttemptRecord, AttemptResult, HttpTarget, LogPlace, Millis, NodeId, OccurrenceId, Origin, Reason, RunId, RunState,
+    Schedule, Tally, Target, TaskId, TaskSpec, TaskStatus, Timestamp, Token,
+};
+
+use super::{ALL, Facts};
+use crate::history::*;
+use crate::plan::{Fault, PlannedFault};
+use crate::verdict::Finding;
+
+pub const EPOCH: i64 = 1_767_571_200_000;
+pub const TASK: TaskId = TaskId(3 << 16);
+
+pub fn millis(since: i64) -> Timestamp {
+    Timestamp::from_millis(EPOCH + since)
+}
+
+pub fn second(since: i64) -> Timestamp {
+    millis(since * 1000)
+}
+
+pub fn place(index: u64) -> u64 {
+    LogPlace::new(index, 0).0
+}
+
+/// A run that entry `index` fired on time, in its first attempt.
+pub fn fired(index: u64, due_s: i64) -> RunRow {
+    RunRow {
+        index,
+        run: RunId(place(index)),
+        occurrence: OccurrenceId { task: TASK, scheduled_at: second(due_s), origin: Origin::Schedule },
+        version: 1,
+        due_at: second(due_s),
+        fired_at: second(due_s),
+        state: RunState::Running,
+        attempt: 1,
+        token: Token(place(index)),
+        owner: NodeId(1),
+        epoch: 1,
+        retry_at: None,
+        finished_at: None,
+    }
+}
+
+/// A run of a trigger, at second 10.
+pub fn triggered(index: u64) -> RunRow {
+    changed(&fired(index, 10), |row| row.occurrence.origin = Origin::Manual(1))
+}
+
+pub fn changed(row: &RunRow, change: impl FnOnce(&mut RunRow)) -> RunRow {
+    let mut row = row.clone();
+    change(&mut row);
+    row
+}
+
+pub fn attempt(row: &RunRow, attempt: u32, index: u64) -> RunRow {
+    RunRow { index, attempt, token: Token(place(index)), state: RunState::Running, retry_at: None, ..row.clone() }
+}
+
+pub fn pending(row: &RunRow) -> RunRow {
+    RunRow { state: RunState::Pending, attempt: 0, token: Token(0), owner: NodeId(0), ..row.clone() }
+}
+
+pub fn retrying(row: &RunRow, index: u64, at_s: i64) -> RunRow {
+    RunRow { index, state: RunState::Retrying, retry_at: Some(second(at_s)), ..row.clone() }
+}
+
+/// Ended when it was fired.
+pub fn ended(row: &RunRow, index: u64, state: RunState) -> RunRow {
+    RunRow { index, state, retry_at: None, finished_at: Some(row.fired_at), ..row.clone() }
+}
+
+pub fn record(row: &RunRow, result: AttemptResult) -> AttemptRecord {
+    AttemptRecord {
+        number: row.attempt,
+        token: row.token,
+        node: row.owner,
+        ended_at: row.fired_at,
+        result,
+        status: None,
+        error: String::new(),
+    }
+}
+
+pub fn spec() -> TaskSpec {
+    let target = Target::Http(HttpTarget {
+        url: "http://receiver/".into(),
+        method: Default::default(),
+        headers: Default::default(),
+        signing_secret: None,
+    });
+    TaskSpec::new(vec![Schedule::Every(Millis::from_secs(10))], target)
+}
+
+pub fn put() -> Action {
+    put_with(|_| {})
+}
+
+pub fn put_with(change: impl FnOnce(&mut TaskSpec)) -> Action {
+    let mut spec = spec();
+    change(&mut spec);
+    Action::Put { name: "a".into(), spec: Box::new(spec), if_version: None, create_only: false, idempotency_key: None }
+}
+
+/// A view of a run whose last attempt ended as its state says; only that attempt is recorded.
+fn view(row: &RunRow) -> RunView {
+    let result = match row.state {
+        RunState::Succeeded => Some(AttemptResult::Succeeded),
+        RunState::Cancelled => Some(AttemptResult::Cancelled),
+        RunState::TimedOut => Some(AttemptResult::TimedOut),
+        RunState::Failed | RunState::Retrying => Some(AttemptResult::Failed),
+        RunState::Pending | RunState::Running => None,
+    };
+    RunView {
+        id: row.run,
+        occurrence_id: row.occurrence,
+        task_id: row.occurrence.task,
+        task: None,
+        version: row.version,
+        origin: row.occurrence.origin.into(),
+        scheduled_at: row.occurrence.scheduled_at,
+        due_at: row.due_at,
+        fired_at: row.fired_at,
+        state: row.state,
+        attempt: row.attempt,
+        fencing_token: row.token,
+        node: row.owner,
+        retry_at: row.retry_at,
+        finished_at: row.finished_at,
+        attempts: result.into_iter().map(|result| record(row, result)).collect(),
+    }
+}
+
+/// A history being written.
+pub struct Script {
+    t: u64,
+    history: History,
+}
+
+impl Script {
+    pub fn new() -> Self {
+        let header = Header {
+            format: FORMAT,
+            version: "0".into(),
+            source: Source::Simulated,
+            scenario: "test".into(),
+            seed: None,
+            planted: None,
+            epoch_ms: EPOCH,
+            nodes: vec![NodeId(1), NodeId(2), NodeId(3)],
+            clock_error_ms: 0,
+            lateness_bound_ms: 2000,
+        };
+        Self { t: 0, history: History { header, events: Vec::new() } }
+    }
+
+    pub fn real(mut self) -> Self {
+        self.history.header.source = Source::RealProcesses;
+        self
+    }
+
+    pub fn clock_error(mut self, ms: i64) -> Self {
+        self.history.header.clock_error_ms = ms;
+        self
+    }
+
+    /// What follows happens at this time.
+    pub fn at(mut self, ms: u64) -> Self {
+        assert!(ms * 1000 >= self.t, "time goes back to {ms} ms");
+        self.t = ms * 1000;
+        self
+    }
+
+    pub fn event(mut self, event: Event) -> Self {
+        self.history.events.push(Timed { t: self.t, event });
+        self
+    }
+
+    pub fn done(self) -> History {
+        self.history
+    }
+
+    pub fn entry(self, index: u64) -> Self {
+        self.entry_of(index, 1)
+    }
+
+    /// An entry stamped now.
+    pub fn entry_of(self, index: u64, term: u64) -> Self {
+        let time = millis((self.t / 1000) as i64);
+        self.event(Event::Entry { index, term, time })
+    }
+
+    fn task_row(self, index: u64, version: u32, status: TaskStatus, until_s: i64, due_s: Option<i64>) -> Self {
+        let next = due_s.map(|at| NextAt { scheduled_at: second(at), due_at: second(at) });
+        self.event(Event::Task(TaskRow {
+            index,
+            task: TASK,
+            name: "a".into(),
+            version,
+            status,
+            next,
+            decided_until: second(until_s),
+            remaining: None,
+            tally: Tally::default(),
+        }))
+    }
+
+    /// The task is active and decided until that second.
+    pub fn task(self, index: u64, version: u32, until_s: i64) -> Self {
+        self.task_row(index, version, TaskStatus::Active, until_s, None)
+    }
+
+    pub fn task_due(self, index: u64, version: u32, due_s: i64) -> Self {
+        self.task_row(index, version, TaskStatus::Active, 0, Some(due_s))
+    }
+
+    pub fn task_is(self, index: u64, version: u32, status: TaskStatus) -> Self {
+        self.task_row(index, version, status, 0, None)
+    }
+
+    pub fn row(self, row: &RunRow) -> Self {
+        self.event(Event::Run(row.clone()))
+    }
+
+    pub fn lapse(self, index: u64, first_s: i64, last_s: i64, reason: Reason) -> Self {
+        let (first, last) = (second(first_s), second(last_s));
+        self.event(Event::Lapse { index, task: TASK, version: 1, first, last, count: 1, reason })
+    }
+
+    pub fn node_row(self, index: u64, node: u64, incarnation: u64, fence: u64, up: bool) -> Self {
+        let fence = Token(place(fence));
+        self.event(Event::NodeRow { index, node: NodeId(node), incarnation, fence, up })
+    }
+
+    pub fn apply(self, node: u64, index: u64, hash: u64) -> Self {
+        self.event(Event::Apply { node: NodeId(node), index, hash })
+    }
+
+    pub fn digest(self, node: u64, index: u64, digest: &str) -> Self {
+        self.event(Event::Digest { node: NodeId(node), index, digest: digest.into() })
+    }
+
+    /// A Raft state that is all zeros except for what is set.
+    pub fn raft(self, node: u64, term: u64, set: impl FnOnce(&mut RaftState)) -> Self {
+        let mut state = RaftState {
+            node: NodeId(node),
+            term,
+            voted_for: None,
+            leads: false,
+            last: 0,
+            committed: 0,
+            applied: 0,
+            snapshot: 0,
+            purged: 0,
+        };
+        set(&mut state);
+        self.event(Event::Raft(state))
+    }
+
+    /// A node has taken in a snapshot of that entry.
+    pub fn snapshot(self, node: u64, index: u64) -> Self {
+        self.raft(node, 1, |state| {
+            (state.last, state.committed, state.applied, state.snapshot) = (index, index, index, index);
+            state.voted_for = Some(NodeId(1));
+        })
+    }
+
+    pub fn node(self, node: u64, what: NodeEvent) -> Self {
+        self.event(Event::Node { node: NodeId(node), what })
+    }
+
+    pub fn killed(self, node: u64) -> Self {
+        self.node(node, NodeEvent::Killed)
+    }
+
+    pub fn started(self, node: u64) -> Self {
+        self.node(node, NodeEvent::Started)
+    }
+
+    pub fn deliver(self, delivery: u64, row: &RunRow) -> Self {
+        self.delivery(delivery, row, |_| {})
+    }
+
+    pub fn delivery(self, delivery: u64, row: &RunRow, change: impl FnOnce(&mut Delivery)) -> Self {
+        let mut it = Delivery {
+            delivery,
+            node: row.owner,
+            task: row.occurrence.task,
+            run: row.run,
+            occurrence: row.occurrence,
+            scheduled_at: row.occurrence.scheduled_at,
+            attempt: row.attempt,
+            token: row.token,
+            signed: None,
+        };
+        change(&mut it);
+        self.event(Event::Deliver(it))
+    }
+
+    pub fn answer(self, delivery: u64, status: u16) -> Self {
+        self.event(Event::Answer { delivery, status })
+    }
+
+    pub fn begin(self, id: usize, fault: Fault) -> Self {
+        let planned = PlannedFault { at: Millis(self.t / 1000), lasts: None, fault };
+        self.event(Event::FaultBegins { id, planned, nodes: Vec::new() })
+    }
+
+    pub fn end(self, id: usize) -> Self {
+        self.event(Event::FaultEnds { id })
+    }
+
+    pub fn healed(self) -> Self {
+        self.event(Event::Healed { nodes: vec![NodeId(1), NodeId(2)] })
+    }
+
+    pub fn converged(self) -> Self {
+        self.event(Event::Converged)
+    }
+
+    pub fn invoke(self, op: u64, action: Action) -> Self {
+        self.event(Event::Invoke { op, client: 1, node: NodeId(1), action })
+    }
+
+    pub fn returned(self, op: u64, outcome: Outcome) -> Self {
+        self.event(Event::Return { op, outcome })
+    }
+
+    pub fn refused(self, op: u64) -> Self {
+        self.returned(op, Outcome::Refused { status: 409, code: "conflict".into() })
+    }
+
+    /// The operation on the task is acknowledged.
+    pub fn wrote(self, op: u64, change: Change, version: u32) -> Self {
+        let task = TaskWritten {
+            id: TASK,
+            namespace: "default".into(),
+            name: "a".into(),
+            version,
+            state: TaskStatus::Active,
+            change,
+            next: None,
+            warnings: Vec::new(),
+        };
+        self.returned(op, Outcome::Written { task })
+    }
+
+    pub fn triggered(self, op: u64, row: &RunRow) -> Self {
+        self.returned(op, Outcome::Triggered { triggered: Triggered { run: row.run, occurrence_id: row.occurrence } })
+    }
+
+    pub fn read_run(self, op: u64, row: &RunRow) -> Self {
+        self.returned(op, Outcome::Run { run: Box::new(view(row)) })
+    }
+
+    /// Task `number` in the end; 1 is the one that everything else is about.
+    pub fn final_task(self, number: u64, change: impl FnOnce(&mut TaskView)) -> Self {
+        let mut task = TaskView {
+            id: TaskId(TASK.0 + number - 1),
+            namespace: "default".into(),
+            name: if number == 1 { "a".into() } else { format!("a{number}") },
+            version: 1,
+            state: TaskStatus::Active,
+            created_at: second(0),
+            updated_at: second(0),
+            next: None,
+            decided_until: None,
+            remaining_fires: None,
+            tally: Tally::default(),
+            spec: spec(),
+        };
+        change(&mut task);
+        self.event(Event::FinalTask { task: Box::new(task) })
+    }
+
+    pub fn final_run(self, row: &RunRow) -> Self {
+        self.final_view(row, |_| {})
+    }
+
+    pub fn final_view(self, row: &RunRow, change: impl FnOnce(&mut RunView)) -> Self {
+        let mut run = view(row);
+        change(&mut run);
+        self.event(Event::FinalRun { run: Box::new(run) })
+    }
+
+    /// The task's ledger in the end, of which so many fires were folded.
+    pub fn folded(self, fired: u64) -> Self {
+        let folded = Tally { fired, ..Tally::default() };
+        let items = Vec::new();
+        let ledger =
+            LedgerView { task_id: TASK, decided_until: None, tally: folded, folded, items, next_page_token: None };
+        self.event(Event::FinalLedger { ledger })
+    }
+
+    pub fn bound(self, name: &str, most: u64, limit: u64) -> Self {
+        self.event(Event::Bound { node: NodeId(1), name: name.into(), most, limit })
+    }
+}
+
+/// A quiet history with something for every checker: a task is put and fires, nodes agree, one takes in a snapshot.
+pub fn calm() -> History {
+    long(1)
+}
+
+/// The same, with so many fires.
+pub fn long(fires: u64) -> History {
+    let mut script = Script::new()
+        .raft(1, 1, |state| (state.leads, state.voted_for) = (true, Some(NodeId(1))))
+        .at(100)
+        .entry(2)
+        .node_row(2, 1, 1, 2, true)
+        .invoke(1, put())
+        .at(200)
+        .entry(3)
+        .task(3, 1, 0)
+        .apply(1, 3, 3)
+        .at(300)
+        .wrote(1, Change::Created, 1);
+    for nth in 0..fires {
+        let (index, due) = (4 + 2 * nth, 10 + 10 * nth as i64);
+        let run = fired(index, due);
+        let done = ended(&run, index + 1, RunState::Succeeded);
+        script = script.at(due as u64 * 1000).entry(index).task(index, 1, due).row(&run);
+        script = script.apply(1, index, index).deliver(nth + 1, &run).answer(nth + 1, 200);
+        script = script.entry(index + 1).row(&done).apply(1, index + 1, 0);
+    }
+    let last = 3 + 2 * fires;
+    script = script.snapshot(1, last).snapshot(3, last).digest(1, last, "d").digest(3, last, "d");
+    script.bound("queue", 1, 10).healed().converged().final_task(1, |_| {}).done()
+}
+
+fn finding(name: &str, script: Script) -> Finding {
+    let history = script.done();
+    let (_, check) = ALL.iter().find(|(known, _)| *known == name).expect("a registered invariant");
+    check(&Facts::new(&history))
+}
+
+#[track_caller]
+pub fn accepts(name: &str, script: Script) {
+    match finding(name, script) {
+        Finding::Held { checked } => assert!(checked > 0, "{name} looked at nothing"),
+        other => panic!("{name} does not accept: {other:?}"),
+    }
+}
+
+/// As [`accepts`], where there may be nothing that the checker is about.
+#[track_caller]
+pub fn permits(name: &str, script: Script) {
+    let found = finding(name, script);
+    assert!(!matches!(found, Finding::Violated(_)), "{name} does not permit: {found:?}");
+}
+
+#[track_caller]
+pub fn refuses(name: &str, script: Script) {
+    match finding(name, script) {
+        Finding::Violated(violations) => {
+            assert!(violations.iter().all(|violation| violation.invariant == name), "{violations:?}");
+        }
+        other => panic!("{name} does not refuse: {other:?}"),
+    }
+}
+
+#[track_caller]
+pub fn not_applicable(name: &str, script: Script) {
+    let found = finding(name, script);
+    assert!(matches!(found, Finding::NotApplicable { .. }), "{name}: {found:?}");
+}
