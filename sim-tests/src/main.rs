@@ -12,7 +12,21 @@ fn main() {
     let order = campanile_sim::world::Order { scenario, seed, planted: None, plan: None };
     let started = std::time::Instant::now();
     let done = campanile_sim::world::simulate(&order).unwrap();
-    eprintln!("seed {seed} hash {:016x} events {} simulated {:?} {:?}", done.trace_hash, done.history.events.len(), done.simulated, started.elapsed());
+    eprintln!(
+        "seed {seed} hash {:016x} events {} simulated {:?} {:?}",
+        done.trace_hash,
+        done.history.events.len(),
+        done.simulated,
+        started.elapsed()
+    );
+    let verdict = campanile_sim::invariants::check(&done.history);
+    for (name, finding) in &verdict.findings {
+        if let campanile_sim::verdict::Finding::Violated(violations) = finding {
+            for violation in violations.iter().take(2) {
+                eprintln!("VIOLATED {name} at {}: {}", violation.t, violation.what);
+            }
+        }
+    }
     let file = std::fs::File::create(format!("/tmp/sim-{seed}.jsonl")).unwrap();
     campanile_sim::history::write(&done.history, std::io::BufWriter::new(file)).unwrap();
 }

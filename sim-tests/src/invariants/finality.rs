@@ -28,7 +28,10 @@ pub fn check(facts: &Facts) -> Finding {
         match written.change {
             Change::Paused => {
                 let released = resumes.after(written, operation.invoked);
-                if let Some(fire) = fires.get(after).filter(|fire| fire.at < released) {
+                // A task that finishes while it is paused may be given a new version, which is as good as a new task; that
+                // a paused one is not let go by its new version, the log tells.
+                let old = fires[after..].iter().find(|fire| fire.version <= written.version);
+                if let Some(fire) = old.filter(|fire| fire.at < released) {
                     told(&mut report, fire, written, "paused", acknowledged);
                 }
             }

@@ -33,7 +33,12 @@ fn operations(scenario: &Scenario, rng: &mut SmallRng) -> Vec<PlannedOperation> 
     let mut operations: Vec<PlannedOperation> = load
         .tasks
         .iter()
-        .map(|(name, spec)| PlannedOperation { at: Millis(0), client: 0, node: 0, action: put(name.clone(), spec.clone()) })
+        .map(|(name, spec)| PlannedOperation {
+            at: Millis(0),
+            client: 0,
+            node: 0,
+            action: put(name.clone(), spec.clone()),
+        })
         .collect();
     if load.clients == 0 || load.operations_per_second == 0 {
         return operations;
@@ -86,8 +91,12 @@ fn spec(rng: &mut SmallRng, pace: Pace) -> TaskSpec {
             0 | 1 => json!({"delay": format!("{}ms", rng.random_range(0..8000) * slow)}),
             2 => json!({"at": format!("2026-01-05T00:00:{:02}Z", rng.random_range(0..60))}),
             3..6 => json!({"every": format!("{}ms", rng.random_range(700..6000) * slow)}),
-            6 => json!({"repeat": format!("R{}/2026-01-05T00:00:{:02}Z/PT{}S", rng.random_range(1..6), rng.random_range(0..50), rng.random_range(1..5))}),
-            7 => json!({"cron": format!("{}-59/{} * * * * *", rng.random_range(0..9), rng.random_range(1..6)), "time_zone": "Europe/Berlin"}),
+            6 => {
+                json!({"repeat": format!("R{}/2026-01-05T00:00:{:02}Z/PT{}S", rng.random_range(1..6), rng.random_range(0..50), rng.random_range(1..5))})
+            }
+            7 => {
+                json!({"cron": format!("{}-59/{} * * * * *", rng.random_range(0..9), rng.random_range(1..6)), "time_zone": "Europe/Berlin"})
+            }
             _ => json!({"cron": format!("*/{} * * * * *", rng.random_range(1..8))}),
         }
     };
@@ -235,8 +244,8 @@ fn fault(name: &str, scenario: &Scenario, rng: &mut SmallRng) -> Fault {
 
 /// How far a leader's clock may be off under these faults: the bound at which a leader stops, and what drift adds.
 pub fn clock_error_ms(faults: &[PlannedFault]) -> i64 {
-    let wrong = faults
-        .iter()
-        .any(|planned| matches!(planned.fault, Fault::ClockJump { .. } | Fault::ClockDrift { .. } | Fault::ClockFreeze { .. }));
+    let wrong = faults.iter().any(|planned| {
+        matches!(planned.fault, Fault::ClockJump { .. } | Fault::ClockDrift { .. } | Fault::ClockFreeze { .. })
+    });
     if wrong { 4000 } else { 0 }
 }

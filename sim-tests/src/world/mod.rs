@@ -78,7 +78,8 @@ pub fn simulate(order: &Order) -> Result<Simulated, SimulationError> {
 
 fn simulate_here(order: &Order) -> Result<Simulated, SimulationError> {
     let runtime = Runtime::with_seed_and_config(order.seed, madsim::Config::default());
-    let bug = order.planted.as_ref().map(|name| Bug::by_name(name).ok_or_else(|| SimulationError::UnknownBug(name.clone())));
+    let bug =
+        order.planted.as_ref().map(|name| Bug::by_name(name).ok_or_else(|| SimulationError::UnknownBug(name.clone())));
     sim::plant(bug.transpose()?);
     let plan = order.plan.clone().unwrap_or_else(|| draw::plan(&order.scenario, order.seed));
     let (events, messages, simulated) = runtime.block_on(World::run(order.scenario.clone(), plan.clone()));
@@ -115,8 +116,7 @@ impl World {
         let names = Names::default();
         observe::start(recorder.clone(), names.clone());
         let shift = scenario.start.as_millis() - wall_ms();
-        let (mut cluster, endings) =
-            Cluster::new(scenario.nodes, scenario.pace, recorder.clone(), names, shift);
+        let (mut cluster, endings) = Cluster::new(scenario.nodes, scenario.pace, recorder.clone(), names, shift);
         let moody = if scenario.swarm.is_some() { rt::rng().random_range(0..60) } else { 0 };
         let receiver = start_receiver(recorder.clone(), moody);
         for id in 1..=u64::from(scenario.nodes) {

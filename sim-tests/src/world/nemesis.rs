@@ -154,7 +154,11 @@ impl Nemesis {
                 running.into_iter().find(|node| Some(*node) != leader)
             }
             Who::Role(RoleOf::Any) => {
-                if running.is_empty() { None } else { Some(running[rt::rng().random_range(0..running.len())]) }
+                if running.is_empty() {
+                    None
+                } else {
+                    Some(running[rt::rng().random_range(0..running.len())])
+                }
             }
         }
     }
@@ -177,8 +181,11 @@ impl Nemesis {
             }
             Fault::OneWay { from, to } => {
                 active.nodes = from.clone();
-                active.links =
-                    from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to))).filter(|(a, b)| a != b).collect();
+                active.links = from
+                    .iter()
+                    .flat_map(|from| to.iter().map(move |to| (*from, *to)))
+                    .filter(|(a, b)| a != b)
+                    .collect();
             }
             Fault::Isolate { node } | Fault::Clog { node } => {
                 let Some(node) = single(self, *node) else { return };
@@ -347,7 +354,8 @@ impl Nemesis {
 
     fn rejoin(&mut self, id: usize, node: NodeId) {
         let Some(active) = self.active.get_mut(&id) else { return };
-        let (mend, keep) = std::mem::take(&mut active.links).into_iter().partition(|(from, to)| *from == node || *to == node);
+        let (mend, keep) =
+            std::mem::take(&mut active.links).into_iter().partition(|(from, to)| *from == node || *to == node);
         let mend: Vec<(NodeId, NodeId)> = mend;
         active.links = keep;
         for (from, to) in mend {

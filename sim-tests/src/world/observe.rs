@@ -72,13 +72,9 @@ fn record_rows(recorder: &Recorder, applied: &Applied<'_>) {
                 count: lapse.count,
                 reason: lapse.reason,
             },
-            Row::Node(node) => Event::NodeRow {
-                index,
-                node: node.id,
-                incarnation: node.incarnation,
-                fence: node.fence,
-                up: node.up,
-            },
+            Row::Node(node) => {
+                Event::NodeRow { index, node: node.id, incarnation: node.incarnation, fence: node.fence, up: node.up }
+            }
         });
     }
 }

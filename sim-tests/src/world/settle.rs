@@ -29,13 +29,14 @@ pub async fn converge(nemesis: &mut Nemesis, nodes: &[NodeId], bound: Duration, 
 fn converged(nemesis: &Nemesis, nodes: &[NodeId]) -> bool {
     let Some(leader) = nemesis.cluster.leader() else { return false };
     let seen = nemesis.cluster.seen_all();
-    let Some(members) = seen.get(&leader).filter(|seen| seen.ready).map(|seen| seen.members.clone()) else { return false };
+    let Some(members) = seen.get(&leader).filter(|seen| seen.ready).map(|seen| seen.members.clone()) else {
+        return false;
+    };
     let applied = seen.get(&leader).map_or(0, |seen| seen.applied);
     nodes.iter().filter(|node| members.contains(node)).all(|node| {
         // A busy log moves between two looks at two nodes.
-        seen.get(node).is_some_and(|seen| {
-            seen.leader == Some(leader) && seen.applied + 20 >= applied && seen.live_runs == 0
-        })
+        seen.get(node)
+            .is_some_and(|seen| seen.leader == Some(leader) && seen.applied + 20 >= applied && seen.live_runs == 0)
     })
 }
 

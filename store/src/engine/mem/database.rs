@@ -174,7 +174,11 @@ impl Database {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, format!("{directory} is open already")));
         }
         if let Some((family, key)) = self.damaged.first() {
-            let message = format!("{directory}: a row of {} with a key of {} bytes does not match its checksum", family.0, key.len());
+            let message = format!(
+                "{directory}: a row of {} with a key of {} bytes does not match its checksum",
+                family.0,
+                key.len()
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
         if let Some(family) = self.current.0.keys().find(|family| !families.contains(family)) {
