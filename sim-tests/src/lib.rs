@@ -5,6 +5,7 @@
 
 pub mod expect;
 pub mod history;
+pub mod invariants;
 pub mod plan;
 pub mod scenario;
 pub mod verdict;
