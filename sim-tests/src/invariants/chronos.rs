@@ -200,10 +200,13 @@ fn windows(history: &History, story: &Story, arrivals: &Arrivals) -> Option<Vec<
             let due = to_t(expected.at.max(version.at));
             let latest = due + coverage::most_jitter(spec).0.cast_signed() * 1000;
             let healed = healed.map(|t| t.cast_signed());
-            let closes = healed.map_or(NEVER_CLOSES, |healed| latest.max(healed) + slack * 1000);
+            let closes =
+                healed.map_or(NEVER_CLOSES, |healed| latest.max(healed) + (slack + header.clock_error_ms) * 1000);
             let open_ended = spec.overlap != Overlap::Allow || closes > history.end().cast_signed();
-            let certain = expected.required || version.ended_at.is_none() && !version.spent;
-            let owed = certain && !excused && !open_ended && !(faults && at_most_once(spec));
+            let is_open = version.ended_at.is_none() && !version.spent;
+            let certain = expected.required || is_open;
+            let may_fail = excused || open_ended || faults && at_most_once(spec);
+            let owed = certain && !may_fail;
             let opens = due - header.clock_error_ms * 1000;
             windows.push(Window { opens, closes: if owed { closes } else { NEVER_CLOSES }, owed });
         }

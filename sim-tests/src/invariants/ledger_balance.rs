@@ -5,9 +5,9 @@
 //! the last version's definition is known, so only what came after it was written is judged.
 
 use campanile_model::api::LedgerView;
-use campanile_model::{Kind, Reason, Tally, Timestamp};
+use campanile_model::{Kind, Tally, Timestamp};
 
-use super::coverage::{self, gaps};
+use super::coverage::gaps;
 use super::story::{Decision, Story, What, tell};
 use super::{finding, violation};
 use crate::expect;
@@ -101,6 +101,8 @@ fn folded_balance(story: &Story, violations: &mut Vec<Violation>) {
 
 #[cfg(test)]
 mod tests {
+    use campanile_model::Reason;
+
     use super::super::testing::*;
     use super::*;
 
@@ -160,13 +162,9 @@ mod tests {
     #[test]
     fn jitter_may_hold_the_last_one_back() {
         // Whether the occurrence right before an update was due is for jitter to say.
-        let mut tried = 0;
         for fires_last in [false, true] {
             let history = jittered_update(fires_last);
             assert!(matches!(check(&history), Finding::Held { .. }), "{:?}", check(&history));
-            tried += 1;
         }
-        assert_eq!(tried, 2);
-        assert_eq!(coverage::most_jitter(&spec_every("1m")), campanile_model::Millis(0));
     }
 }

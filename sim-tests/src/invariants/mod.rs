@@ -34,3 +34,21 @@ fn violation(invariant: &str, t: u64, what: impl Into<String>) -> Violation {
 fn finding(checked: u64, violations: Vec<Violation>) -> Finding {
     if violations.is_empty() { Finding::Held { checked } } else { Finding::Violated(violations) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::testing::minutely;
+    use super::*;
+
+    #[test]
+    fn long_histories_are_judged_quickly_and_hold() {
+        let history = minutely(|script| script.minutes = 40_000);
+        assert!(history.events.len() > 200_000);
+        let begun = std::time::Instant::now();
+        for (name, check) in ALL {
+            let found = check(&history);
+            assert!(!matches!(found, Finding::Violated(_)), "{name}");
+        }
+        assert!(begun.elapsed().as_secs() < 20, "took {:?}", begun.elapsed());
+    }
+}

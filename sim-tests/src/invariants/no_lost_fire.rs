@@ -168,7 +168,8 @@ struct Entry {
     index: u64,
     time: Option<Timestamp>,
     ended: Vec<(TaskId, RunId)>,
-    resumed: Vec<TaskId>,
+    /// Whether tasks are paused now, in the order of its rows.
+    standing: Vec<(TaskId, bool)>,
     lapses: Vec<Lapse>,
 }
 
@@ -205,10 +206,13 @@ impl<'h> Reasons<'h> {
                 self.entry = Entry { index, time: times.get(&index).copied(), ..Entry::default() };
             }
             match &timed.event {
-                Event::Task(row) if row.status == TaskStatus::Paused => {
-                    self.paused.insert(row.task);
+                Event::Task(row) => {
+                    let is_paused = row.status == TaskStatus::Paused;
+                    self.entry.standing.push((row.task, is_paused));
+                    if is_paused {
+                        self.paused.insert(row.task);
+                    }
                 }
-                Event::Task(row) => self.entry.resumed.push(row.task),
                 Event::Run(row) => {
                     self.live.entry(row.occurrence.task).or_default().insert(row.run);
                     if row.state.is_finished() {
@@ -241,9 +245,12 @@ impl<'h> Reasons<'h> {
                 live.remove(&run);
             }
         }
-        for task in entry.resumed {
-            // A row of the same entry may have paused it after; then the next row of it says so again.
-            self.paused.remove(&task);
+        for (task, is_paused) in entry.standing {
+            if is_paused {
+                self.paused.insert(task);
+            } else {
+                self.paused.remove(&task);
+            }
         }
     }
 
@@ -288,8 +295,8 @@ impl<'h> Reasons<'h> {
         let error = Millis(self.history.header.clock_error_ms.unsigned_abs());
         let until = time.saturating_add(error).saturating_sub(spec.catch_up.grace);
         let expected = coverage::expected(story, place, spec, until).ok()?;
-        let is_latest = expected.last().is_none_or(|latest| latest.at <= lapse.last);
-        is_latest.then(|| "no later one was overdue by more than the grace".into())
+        let later = expected.iter().any(|expected| expected.at > lapse.last && expected.at <= until);
+        (!later).then(|| "no later one was overdue by more than the grace".into())
     }
 }
 

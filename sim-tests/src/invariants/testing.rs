@@ -79,6 +79,8 @@ pub struct Script {
     /// Its run says that it succeeded, and never arrived.
     pub undelivered: Option<i64>,
     pub delivery_late_ms: i64,
+    /// How long it goes on; ten minutes if less.
+    pub minutes: i64,
     /// Its run arrives again as this attempt.
     pub repeat: Option<(i64, u32)>,
 }
@@ -199,7 +201,7 @@ pub fn minutely(write: impl FnOnce(&mut Script)) -> History {
     }
     let lapsed = script.lapse.map_or(1..1, |(first, count, ..)| first..first + count);
     let decided_ms = (lapsed.end - 1) * 60_000 + script.late_ms;
-    let end = (decided_ms / 60_000 + 1).max(10);
+    let end = (decided_ms / 60_000 + 1).max(10).max(script.minutes);
     for k in 1..=end {
         let due_ms = k * 60_000;
         if let Some((first, _, count, reason)) = script.lapse.filter(|_| lapsed.contains(&k)) {
