@@ -92,6 +92,44 @@ mod simulated {
         /// A sabotage that can be switched on, to see whether the checkers notice.
         Bug {
             SkipCompareAndSet, "skip_compare_and_set", "a fire is applied without looking whether the occurrence is still due";
+            EarlyFire, "early_fire", "a fire is applied before its occurrence is due by the log's time";
+            PausedFires, "paused_fires", "a paused task fires";
+            OldVersionFires, "old_version_fires", "a fire decided under an old version is applied";
+            RemainingNotCounted, "remaining_not_counted", "fires are not counted against remaining";
+            LedgerLineMissing, "ledger_line_missing", "an occurrence that does not fire is not entered in the ledger";
+            FireNotCounted, "fire_not_counted", "a fire is missing in the task's tally";
+            StaleTokenAccepted, "stale_token_accepted", "an outcome with an old token is accepted";
+            ForgetTheFence, "forget_the_fence", "an outcome of a fenced node is accepted";
+            RetryTooEarly, "retry_too_early", "a retry starts before its back-off is over";
+            ReuseRunId, "reuse_run_id", "two runs of one entry get the same id";
+            AttemptNumberSkipped, "attempt_number_skipped", "a second attempt is numbered three";
+            FinishedRunStaysLive, "finished_run_stays_live", "a finished run can be finished again";
+            ShardOwnerWithoutEpoch, "shard_owner_without_epoch", "a lost node is not fenced when its shards move";
+            IdempotencyForgotten, "idempotency_forgotten", "idempotency keys are not remembered";
+            DeleteKeepsFiring, "delete_keeps_firing", "a deleted task goes on firing";
+            PauseNotStored, "pause_not_stored", "a pause is acknowledged and not stored";
+            AckBeforeFsync, "ack_before_fsync", "the log answers before it has synced";
+            LeaderRestored, "leader_restored", "a restarted leader leads its old term again";
+            VoteAlwaysGranted, "vote_always_granted", "every vote asked for is granted";
+            EntrySkipped, "entry_skipped", "followers leave out an entry now and then";
+            ReadWithoutQuorum, "read_without_quorum", "a leader answers reads without asking whether it still leads";
+            DeliversWithoutLease, "delivers_without_lease", "a node delivers although its lease has ended";
+            ClockNotCompared, "clock_not_compared", "a leader stamps however wrong its clock is";
+            GapNotTold, "gap_not_told", "nobody is told that a snapshot has replaced the state";
+            UnknownIsRetried, "unknown_is_retried", "a forwarded write whose answer was lost is sent again";
+            RetryForgotten, "retry_forgotten", "the conductor does not arm retries";
+            OrphansForgotten, "orphans_forgotten", "attempts of a lost node are not repeated";
+            EffectDropped, "effect_dropped", "the conductor misses effects of some tasks";
+            WindowEdgeLost, "window_edge_lost", "what becomes due just inside the window's edge is not armed";
+            WindowIgnored, "window_ignored", "what is beyond its catch-up window fires";
+            SkipsWhatIsDue, "skips_what_is_due", "an occurrence in seven is skipped for no reason";
+            AtMostOnceRepeated, "at_most_once_repeated", "an attempt of a task delivered at most once is repeated";
+            AttemptsUnbounded, "attempts_unbounded", "attempts go on beyond their number";
+            BackoffIgnored, "backoff_ignored", "a failed attempt is tried again at once";
+            OutcomeDropped, "outcome_dropped", "an outcome that was not committed at first is forgotten";
+            SentTwice, "sent_twice", "an attempt is sent twice";
+            OccurrenceSkipped, "occurrence_skipped", "an interval is passed over now and then";
+            DstTwice, "dst_twice", "a fixed time in a fold runs in both passes";
         }
     }
 
@@ -99,6 +137,9 @@ mod simulated {
         /// Something rare that a sweep must have seen, or its seeds prove little.
         Mark {
             FireWasNoOp, "fire_was_no_op", "a fire line found its occurrence decided already";
+            OutcomeAfterFence, "outcome_after_fence", "a node reported an outcome after it had been fenced";
+            SnapshotInstalled, "snapshot_installed", "a node's state was replaced by a snapshot";
+            ForwardedOutcomeUnknown, "forwarded_outcome_unknown", "a forwarded write may or may not have been appended";
         }
     }
 

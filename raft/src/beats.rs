@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use campanile_model::NodeId;
+use campanile_model::{NodeId, planted};
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 
@@ -128,6 +128,9 @@ impl Beats {
 
     /// Whether this node may start a delivery now: it holds a lease, or leads and is itself up.
     pub fn may_deliver(&self) -> bool {
+        if planted!(DeliversWithoutLease) {
+            return true;
+        }
         let inner = &self.inner;
         let now = inner.clock.instant();
         let leadership = *inner.leadership.borrow();

@@ -3,6 +3,7 @@
 //! Applying never waits for a subscriber. One that falls behind misses effects, is told so once, and reads the tables
 //! instead.
 
+use campanile_model::{planted, sometimes};
 use std::sync::{Arc, Mutex};
 
 use campanile_store::Effects;
@@ -89,6 +90,10 @@ impl Publisher {
 
     /// The state was replaced as a whole: everybody has missed something.
     pub fn publish_gap(&self) {
+        sometimes!(SnapshotInstalled);
+        if planted!(GapNotTold) {
+            return;
+        }
         self.lock().retain_mut(|subscriber| {
             subscriber.lagged = true;
             subscriber.sender.try_send(Delivery::Lagged).map(|()| subscriber.lagged = false).ok();

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::NodeId;
+use campanile_model::{NodeId, planted};
 use openraft::{LinearizerOption, ReadPolicy};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -154,6 +154,9 @@ impl Inner {
     }
 
     async fn confirm_here(&self) -> Option<LogIdForm> {
+        if planted!(ReadWithoutQuorum) {
+            return self.position.borrow().applied.map(Into::into);
+        }
         let option = LinearizerOption::from(ReadPolicy::ReadIndex).with_wait_timeout(ROUND);
         let linearizer = rt::timeout(ROUND, self.raft.get_read_linearizer(option)).await?.ok()?;
         Some((*linearizer.read_log_id().log_id()).into())

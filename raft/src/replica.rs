@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{Command, NodeId, Reply};
+use campanile_model::{Command, NodeId, Reply, planted};
 use campanile_store::Store;
 use campanile_store::engine::Disk;
 use openraft::async_runtime::WatchReceiver;
@@ -336,7 +336,7 @@ fn raft_config(config: &ReplicaConfig) -> Result<Config, StartError> {
         broadcast_submitted_on_append: Some(true),
         // Hence a leader that lost its power may have sent entries that it no longer has. Were it to lead the same term
         // again, it would write others in their places: two logs with one index and term.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(planted!(LeaderRestored)),
         ..Config::default()
     }
     .validate()

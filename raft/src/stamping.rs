@@ -4,6 +4,7 @@
 //! second. The fast one is here: between two comparisons the wall clock must move as the monotonic clock does. A clock
 //! that jumps is distrusted at the very next look, before anything is stamped with it, until it has been compared anew.
 
+use campanile_model::planted;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,9 @@ impl Stamping {
 
     /// Looks at the clock, now.
     pub fn is_allowed(&self) -> bool {
+        if planted!(ClockNotCompared) {
+            return true;
+        }
         let inner = &self.inner;
         let mut state = inner.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let (now, wall_us) = (inner.clock.instant(), inner.clock.now_us());

@@ -5,6 +5,7 @@
 
 use campanile_model::{
     CatchUp, CatchUpPolicy, Decision, FireLine, Next, Reason, TaskSpec, TaskState, TaskStatus, Timestamp, limits,
+    planted,
 };
 use campanile_timer::Plan;
 
@@ -40,10 +41,13 @@ pub fn decide(task: &TaskState, spec: &TaskSpec, plan: &Plan, now: Timestamp) ->
 /// Why `occurrence` does not fire at `now`, if it does not. `after` is the occurrence that follows it.
 fn lapse(catch_up: &CatchUp, occurrence: &Next, after: Option<Next>, now: Timestamp) -> Option<Reason> {
     let overdue = now.since(occurrence.due_at);
+    if planted!(SkipsWhatIsDue) && occurrence.scheduled_at.as_millis() % 7 == 0 {
+        return Some(Reason::PolicySkip);
+    }
     if overdue <= catch_up.grace {
         return None;
     }
-    if overdue > catch_up.window {
+    if overdue > catch_up.window && !planted!(WindowIgnored) {
         return Some(Reason::BeyondWindow);
     }
     match catch_up.policy {

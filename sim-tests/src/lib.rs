@@ -3,6 +3,7 @@
 //! What judges (`history`, `plan`) is plain code over data and builds everywhere, so that the same checkers read what
 //! the simulator recorded and what real processes did. What simulates builds with `--cfg madsim` only.
 
+pub mod expect;
 pub mod history;
 pub mod invariants;
 pub mod plan;

@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
-use campanile_model::codec;
+use campanile_model::{codec, planted};
 use campanile_store::engine::Batch;
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
@@ -133,7 +133,7 @@ pub async fn run(shared: Arc<Shared>, mut jobs: mpsc::UnboundedReceiver<Job>) {
 
 async fn write(shared: &Shared, group: &mut Group) -> io::Result<()> {
     let batch = std::mem::take(&mut group.batch);
-    if group.sync {
+    if group.sync && !planted!(AckBeforeFsync) {
         shared.engine.write_synced(batch).await?;
         shared.metrics.log_syncs.add(1);
     } else {

@@ -3,6 +3,7 @@
 //! Nothing that arrives here may hurt the node. A call that is not ours is refused by name before its body is read;
 //! bodies are bounded and have deadlines; what is not HTTP/2 ends its own connection; connections are counted.
 
+use campanile_model::planted;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
@@ -253,7 +254,7 @@ impl Server {
         let answer = answer.map_err(|error| stopped(&error))?;
         Ok(wire::VoteAnswer {
             vote: VoteForm::from(&answer.vote),
-            granted: answer.vote_granted,
+            granted: answer.vote_granted || planted!(VoteAlwaysGranted),
             last: answer.last_log_id.map(Into::into),
         })
     }

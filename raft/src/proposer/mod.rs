@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use campanile_model::codec::encode;
-use campanile_model::{Code, Command, Entry, NodeId, Rejection, Reply, Timestamp};
+use campanile_model::{Code, Command, Entry, NodeId, Rejection, Reply, Timestamp, planted, sometimes};
 use campanile_store::View;
 use tokio::sync::watch;
 
@@ -187,7 +187,12 @@ impl Proposer {
         match channel.call(wire::PROPOSE, &message, OUTCOME).await {
             Ok(answer) => answer,
             Err(error) if error.had_no_effect() => ProposeAnswer::NotLeader,
-            Err(_) => ProposeAnswer::OutcomeUnknown,
+            // What was sent may have been appended: said so, never sent again.
+            Err(_) if planted!(UnknownIsRetried) => ProposeAnswer::NotLeader,
+            Err(_) => {
+                sometimes!(ForwardedOutcomeUnknown);
+                ProposeAnswer::OutcomeUnknown
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ mod window;
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{Command, NodeId, Timestamp};
+use campanile_model::{Command, NodeId, Timestamp, planted};
 use campanile_raft::{Clock, Delivery, EffectStream, Lane, Replica};
 use campanile_store::{Effect, Effects, StoreError};
 
@@ -208,10 +208,13 @@ impl Reign {
     fn apply_effects(&mut self, effects: &Effects) {
         for effect in &effects.list {
             match effect {
+                Effect::TaskArmed { task, .. } if planted!(EffectDropped) && task.0 % 5 == 0 => {}
                 Effect::TaskArmed { task, wake_at, timer } => self.window.arm_task(*task, *wake_at, *timer),
+                Effect::RetryArmed { .. } if planted!(RetryForgotten) => {}
                 Effect::RetryArmed { run, token, wake_at } => self.window.arm_retry(*run, *wake_at, *token),
                 Effect::ExpiryArmed { task, wake_at } => self.window.arm_expiry(*task, *wake_at),
                 Effect::TrimDue { task } => self.housekeeping.trim(*task),
+                Effect::NodeFenced { .. } if planted!(OrphansForgotten) => {}
                 Effect::NodeFenced { .. } => self.orphans.look_again(),
                 Effect::ShardsMoved => self.membership.shards_moved(),
                 Effect::TaskDisarmed { .. } | Effect::AttemptReady { .. } | Effect::RunEnded { .. } => {}

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use campanile_model::{AttemptAction, AttemptLine, Command, Delivery, NodeId, Run, RunId, RunState, Timestamp, Token};
+use campanile_model::{
+    AttemptAction, AttemptLine, Command, Delivery, NodeId, Run, RunId, RunState, Timestamp, Token, planted,
+};
 use campanile_raft::{Lane, rt};
 use campanile_store::{StoreResult, View};
 
@@ -88,8 +90,8 @@ async fn search(context: &Context) -> StoreResult<()> {
 
 fn action(view: &View, run: &Run, now: Timestamp) -> StoreResult<AttemptAction> {
     let repeatable = view.spec(run.task, run.version)?.is_some_and(|spec| {
-        spec.delivery == Delivery::AtLeastOnce
-            && run.attempt < spec.retry.max_attempts
+        (spec.delivery == Delivery::AtLeastOnce || planted!(AtMostOnceRepeated))
+            && (run.attempt < spec.retry.max_attempts || planted!(AttemptsUnbounded))
             && spec.deadline.is_none_or(|deadline| now.since(run.fired_at) <= deadline)
     });
     Ok(if repeatable { AttemptAction::Repeat } else { AttemptAction::GiveUp })

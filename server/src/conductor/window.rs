@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use campanile_model::{Millis, RunId, TaskId, Timer, Timestamp, Token};
+use campanile_model::{Millis, RunId, TaskId, Timer, Timestamp, Token, planted};
 use campanile_store::{StoreError, TaskTimer, TimerKey, TimerRow, View};
 use campanile_timer::Wheel;
 
@@ -122,7 +122,7 @@ impl Window {
             }
             _ => {
                 self.edge = Some(before(until));
-                self.filled_until = until;
+                self.filled_until = if planted!(WindowEdgeLost) { until.saturating_sub(Millis(2000)) } else { until };
             }
         }
         Ok(())

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{Command, OutcomeLine, Reply};
+use campanile_model::{Command, OutcomeLine, Reply, planted};
 use campanile_raft::{Clock, Lane, ProposeError, Replica, rt};
 use tokio::sync::{mpsc, oneshot};
 
@@ -83,6 +83,7 @@ async fn commit(lines: Vec<OutcomeLine>, replica: &Replica, clock: &Clock, metri
                 return;
             }
             Err(ProposeError::ShuttingDown) => return,
+            Err(_) if planted!(OutcomeDropped) => return,
             Err(error) => {
                 tracing::debug!(%error, "outcomes were not committed; trying again");
                 clock.sleep(REPEAT_AFTER).await;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::Bytes;
-use campanile_model::{Delivery, HttpTarget, Millis, Outcome, OutcomeLine, Target, TaskSpec, Timestamp, limits};
+use campanile_model::{
+    Delivery, HttpTarget, Millis, Outcome, OutcomeLine, Target, TaskSpec, Timestamp, limits, planted,
+};
 use campanile_raft::{Clock, rt};
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
@@ -157,7 +159,8 @@ impl WebhookClient {
     ) -> Ended {
         let spec: &TaskSpec = &attempt.spec;
         let retry = &spec.retry;
-        if spec.delivery == Delivery::AtMostOnce || attempt.run.attempt >= retry.max_attempts {
+        let last_attempt = attempt.run.attempt >= retry.max_attempts && !planted!(AttemptsUnbounded);
+        if spec.delivery == Delivery::AtMostOnce || last_attempt {
             return Ended { result: last, status, error };
         }
         let draw = self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64();

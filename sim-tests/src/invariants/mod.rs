@@ -8,7 +8,10 @@ mod attempt_exclusive;
 mod bounded_lateness;
 mod bounded_retries;
 mod bounds;
+mod chronos;
+mod coverage;
 mod decided_once;
+mod dedup;
 mod delivery_complete;
 mod durability;
 mod election_safety;
@@ -16,23 +19,30 @@ mod fence_monotonic;
 mod finality;
 mod index;
 mod leader_completeness;
+mod ledger_balance;
+mod linearizable;
 mod log_matching;
+#[cfg(test)]
+mod minutes;
 mod monotonic;
 mod never_early;
 mod no_deposed_fire;
+mod no_lost_fire;
 mod no_stale_send;
+mod operations;
 mod raft_order;
 mod replica_determinism;
 mod report;
 mod run_states;
 mod snapshot_equivalence;
 mod spans;
+mod story;
 #[cfg(test)]
 mod testing;
 mod unique_fire;
 
 use crate::history::History;
-use crate::verdict::{Finding, Verdict};
+use crate::verdict::{Finding, Verdict, Violation};
 pub use index::Facts;
 
 /// A checker.
@@ -63,10 +73,29 @@ pub const ALL: &[(&str, Check)] = &[
     ("bounds", bounds::check),
 ];
 
+/// Those that follow each task or client through the whole history, and have indexes of their own.
+pub const ORACLES: &[(&str, fn(&History) -> Finding)] = &[
+    (no_lost_fire::NAME, no_lost_fire::check),
+    (linearizable::NAME, linearizable::check),
+    (dedup::NAME, dedup::check),
+    (ledger_balance::NAME, ledger_balance::check),
+    (chronos::NAME, chronos::check),
+];
+
 /// Judges a history by all of them.
 pub fn check(history: &History) -> Verdict {
     let facts = Facts::new(history);
-    Verdict { findings: ALL.iter().map(|(name, check)| (*name, check(&facts))).collect() }
+    let by_facts = ALL.iter().map(|(name, check)| (*name, check(&facts)));
+    let by_story = ORACLES.iter().map(|(name, check)| (*name, check(history)));
+    Verdict { findings: by_facts.chain(by_story).collect() }
+}
+
+fn violation(invariant: &str, t: u64, what: impl Into<String>) -> Violation {
+    Violation { invariant: invariant.into(), t, what: what.into() }
+}
+
+fn finding(checked: u64, violations: Vec<Violation>) -> Finding {
+    if violations.is_empty() { Finding::Held { checked } } else { Finding::Violated(violations) }
 }
 
 #[cfg(test)]

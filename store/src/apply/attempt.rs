@@ -1,6 +1,6 @@
 //! `Attempts`: what follows a failed or lost attempt.
 
-use campanile_model::{AttemptAction, AttemptLine, AttemptResult, Reply, RunState, Token};
+use campanile_model::{AttemptAction, AttemptLine, AttemptResult, Reply, RunState, Token, planted};
 
 use super::context::{Answer, Apply};
 use crate::effect::Effect;
@@ -25,7 +25,7 @@ impl Apply<'_> {
         let lost = run.state == RunState::Running && self.is_void(run.owner, run.token);
         match line.action {
             AttemptAction::Retry if waits => {
-                if let Some(wake_at) = run.retry_at.filter(|due| *due > self.time) {
+                if let Some(wake_at) = run.retry_at.filter(|due| *due > self.time && !planted!(RetryTooEarly)) {
                     // The clock that found it due was ahead of the log's. Its row in the time index is still there.
                     self.emit(Effect::RetryArmed { run: run.id, token: run.token, wake_at });
                     return Ok(false);

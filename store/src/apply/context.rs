@@ -2,7 +2,7 @@
 
 use campanile_model::{
     Code, Command, LogPlace, Millis, Next, NodeId, Rejection, Reply, ShardId, ShardOwner, TaskChange, TaskId, TaskName,
-    TaskReply, TaskState, TaskStatus, Timestamp, Token,
+    TaskReply, TaskState, TaskStatus, Timestamp, Token, planted,
 };
 
 use super::Cached;
@@ -92,7 +92,9 @@ impl<'a> Apply<'a> {
     /// A place of the log that nothing else is named after.
     pub fn next_place(&mut self) -> LogPlace {
         let place = LogPlace::new(self.index, self.next_position);
-        self.next_position += 1;
+        if !planted!(ReuseRunId) {
+            self.next_position += 1;
+        }
         place
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use campanile_model::{
     Code, DELETED_KEPT, DeleteTask, Origin, PauseTask, Reply, ResumeTask, RunId, RunReply, TaskChange, TaskState,
-    TaskStatus, TriggerTask,
+    TaskStatus, TriggerTask, planted,
 };
 
 use super::context::{Answer, Apply, check_version, reject, task_reply};
@@ -30,7 +30,9 @@ impl Apply<'_> {
     /// From here on the task's occurrences lapse. Runs that wait for their turn are discarded with it.
     pub fn set_paused(&mut self, task: &mut TaskState) -> Answer<()> {
         self.discard_waiting(task)?;
-        task.status = TaskStatus::Paused;
+        if !planted!(PauseNotStored) {
+            task.status = TaskStatus::Paused;
+        }
         task.open_line = None;
         self.arm(task);
         Ok(())
@@ -82,8 +84,8 @@ impl Apply<'_> {
         }
         tables::delete_name(self.overlay, &task);
         self.cached.globals.counts.tasks -= 1;
-        task.status = TaskStatus::Deleted;
-        task.next = None;
+        task.status = if planted!(DeleteKeepsFiring) { TaskStatus::Active } else { TaskStatus::Deleted };
+        task.next = task.next.filter(|_| planted!(DeleteKeepsFiring));
         task.open_line = None;
         self.emit(Effect::TaskDisarmed { task: task.id });
         self.arm_expiry(task.id, DELETED_KEPT);

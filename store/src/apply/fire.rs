@@ -3,7 +3,9 @@
 //! This is the hot path. For a one-shot that is due it reads the task's row, writes it back, writes the run and an
 //! expiry timer, and touches nothing else.
 
-use campanile_model::{Decision, FireLine, Next, Origin, Reason, Reply, TaskState, TaskStatus, Timestamp};
+use campanile_model::{
+    Decision, FireLine, Next, Origin, Reason, Reply, TaskState, TaskStatus, Timestamp, planted, sometimes,
+};
 
 use super::context::{Answer, Apply};
 use super::runs::Start;
@@ -22,8 +24,11 @@ impl Apply<'_> {
     /// Whether the line took effect.
     fn fire_line(&mut self, line: &FireLine) -> Answer<bool> {
         let Some(mut task) = tables::task(&self.read(), line.task)? else { return Ok(false) };
-        let Some(next) = task.next.filter(|next| decides(line, &task, *next)) else { return Ok(false) };
-        if next.due_at > self.time {
+        let Some(next) = task.next.filter(|next| decides(line, &task, *next) || planted!(SkipCompareAndSet)) else {
+            sometimes!(FireWasNoOp);
+            return Ok(false);
+        };
+        if next.due_at > self.time && !planted!(EarlyFire) {
             // The clock that found it due was ahead of the log's. Its row in the time index is still there.
             let timer = super::context::task_timer(&task, next);
             self.emit(Effect::TaskArmed { task: task.id, wake_at: next.due_at, timer });
@@ -31,7 +36,7 @@ impl Apply<'_> {
         }
         let scheduled_at = line.scheduled_at;
         assert!(
-            scheduled_at > task.decided_until,
+            scheduled_at > task.decided_until || planted!(SkipCompareAndSet),
             "task {} is decided until {} and {scheduled_at} comes after",
             task.id,
             task.decided_until
@@ -59,7 +64,9 @@ impl Apply<'_> {
         }
         self.start_run(task, (next.scheduled_at, next.due_at), Origin::Schedule, start == Start::Waiting);
         task.open_line = None;
-        task.remaining = task.remaining.map(|left| left.saturating_sub(1));
+        if !planted!(RemainingNotCounted) {
+            task.remaining = task.remaining.map(|left| left.saturating_sub(1));
+        }
         Ok(())
     }
 }
@@ -76,11 +83,13 @@ fn decided_last(line: &FireLine) -> Timestamp {
 fn decides(line: &FireLine, task: &TaskState, next: Next) -> bool {
     let status = match line.decision {
         Decision::Lapse { reason: Reason::Paused, .. } => TaskStatus::Paused,
+        _ if planted!(PausedFires) => task.status,
         _ => TaskStatus::Active,
     };
     let last = decided_last(line);
     let some = !matches!(line.decision, Decision::Lapse { count: 0, .. });
-    (task.status, task.version, next.scheduled_at) == (status, line.version, line.scheduled_at)
+    (task.status, next.scheduled_at) == (status, line.scheduled_at)
+        && (task.version == line.version || planted!(OldVersionFires))
         && last >= line.scheduled_at
         && some
         && line.next.is_none_or(|next| next.scheduled_at > last)

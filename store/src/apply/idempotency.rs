@@ -1,6 +1,6 @@
 //! Requests that carry an `Idempotency-Key`: the first one's answer is kept and given again.
 
-use campanile_model::{Code, Idempotency, IdempotencyRow, Reply, limits};
+use campanile_model::{Code, Idempotency, IdempotencyRow, Reply, limits, planted};
 
 use super::context::{Answer, Apply, NAMESPACE, reject};
 use crate::{keys, tables};
@@ -10,7 +10,7 @@ impl Apply<'_> {
     pub fn recall(&self, idempotency: Option<&Idempotency>) -> Answer<Option<Reply>> {
         let Some(Idempotency { key, fingerprint }) = idempotency else { return Ok(None) };
         match tables::idempotency(&self.read(), &keys::named(NAMESPACE, key))? {
-            Some(row) if row.expires_at > self.time => {
+            Some(row) if row.expires_at > self.time && !planted!(IdempotencyForgotten) => {
                 if row.fingerprint != *fingerprint {
                     return reject(
                         Code::IdempotencyMismatch,

@@ -1,6 +1,6 @@
 //! The ledger: every occurrence decided gets a line, or a share in one, and is counted.
 
-use campanile_model::{LedgerRow, OpenLine, Origin, Reason, Run, TaskState, Timestamp, limits, wrote};
+use campanile_model::{LedgerRow, OpenLine, Origin, Reason, Run, TaskState, Timestamp, limits, planted, wrote};
 
 use super::context::{Answer, Apply};
 use crate::effect::Effect;
@@ -13,7 +13,7 @@ const TRIM_EVERY: u32 = 64;
 impl Apply<'_> {
     /// The occurrence fired as this run. A one-shot keeps the line in its own row.
     pub fn enter_fired(&mut self, task: &mut TaskState, run: &Run) {
-        task.tally.fired += 1;
+        task.tally.fired += u64::from(!planted!(FireNotCounted));
         if run.origin != Origin::Schedule {
             task.tally.triggered += 1;
         } else if task.one_shot {
@@ -34,6 +34,9 @@ impl Apply<'_> {
         count: u64,
         reason: Reason,
     ) -> Answer<()> {
+        if planted!(LedgerLineMissing) {
+            return Ok(());
+        }
         task.tally.add(reason, count);
         let version = task.version;
         wrote!(Lapse, campanile_model::sim::Lapse { task: task.id, version, first, last, count, reason });

@@ -1,6 +1,6 @@
 //! `NodeUp`, `NodeLost`: which nodes deliver, and from which token on their outcomes count.
 
-use campanile_model::{Code, NodeId, NodeState, Reply, ShardId, Token};
+use campanile_model::{Code, NodeId, NodeState, Reply, ShardId, Token, planted};
 
 use super::context::{Answer, Apply, reject};
 use crate::effect::Effect;
@@ -29,7 +29,7 @@ impl Apply<'_> {
         let Some(node) = self.cached.nodes.get(&id).cloned() else {
             return reject(Code::NodeNotFound, format!("node {id} was never up"));
         };
-        let fence = Token::at(self.next_place());
+        let fence = if planted!(ShardOwnerWithoutEpoch) { node.fence } else { Token::at(self.next_place()) };
         self.set_node(NodeState { fence, up: false, ..node });
         self.emit(Effect::NodeFenced { node: id, fence });
         self.move_shards(shards, fence);

@@ -1,6 +1,6 @@
 //! `Outcomes`: attempts that ended, reported by the nodes that delivered them.
 
-use campanile_model::{AttemptResult, Millis, Outcome, OutcomeLine, Reply, Run, RunState};
+use campanile_model::{AttemptResult, Millis, Outcome, OutcomeLine, Reply, Run, RunState, planted, sometimes};
 
 use super::context::{Answer, Apply};
 use crate::effect::Effect;
@@ -19,7 +19,12 @@ impl Apply<'_> {
     /// fenced since that began: then the attempt counts as unknown, whatever the node says.
     fn outcome(&mut self, line: &OutcomeLine) -> Answer<bool> {
         let Some(mut run) = tables::live_run(&self.read(), line.run)? else { return Ok(false) };
-        if run.state != RunState::Running || run.token != line.token || self.is_void(run.owner, run.token) {
+        let stale = run.token != line.token && !planted!(StaleTokenAccepted);
+        let void = self.is_void(run.owner, run.token);
+        if void {
+            sometimes!(OutcomeAfterFence);
+        }
+        if run.state != RunState::Running || stale || (void && !planted!(ForgetTheFence)) {
             return Ok(false);
         }
         let result = match line.result {

@@ -5,7 +5,7 @@
 
 use campanile_model::{
     AttemptRecord, AttemptResult, FINISHED_KEPT, NodeId, OccurrenceId, OnFinish, Origin, Overlap, Reason, Run, RunId,
-    RunState, TaskState, TaskStatus, Timestamp, Token, limits,
+    RunState, TaskState, TaskStatus, Timestamp, Token, limits, planted,
 };
 
 use super::context::{Answer, Apply};
@@ -93,7 +93,7 @@ impl Apply<'_> {
         assert!(token > run.token, "run {} has token {} and is given {token}", run.id, run.token);
         let shard = self.shard_owner(run.task);
         run.state = RunState::Running;
-        run.attempt += 1;
+        run.attempt += if planted!(AttemptNumberSkipped) && run.attempt > 0 { 2 } else { 1 };
         run.token = token;
         run.owner = shard.owner;
         run.epoch = shard.epoch;
@@ -126,7 +126,11 @@ impl Apply<'_> {
         run.state = state;
         run.retry_at = None;
         run.finished_at = Some(self.time);
-        tables::move_finished_run(self.overlay, &run);
+        if planted!(FinishedRunStaysLive) {
+            tables::put_live_run(self.overlay, &run);
+        } else {
+            tables::move_finished_run(self.overlay, &run);
+        }
         self.cached.globals.counts.live_runs -= 1;
         self.emit(Effect::RunEnded { run: run.id, token: run.token, owner: run.owner });
         run

@@ -32,6 +32,7 @@ struct Rules {
 impl Rules {
     fn new(dst: Dst, follows_clock: bool) -> Self {
         match dst {
+            Dst::Vixie if planted!(DstTwice) => Self { after_gap: true, both_passes: true },
             Dst::Vixie if follows_clock => Self { after_gap: false, both_passes: true },
             Dst::Vixie => Self { after_gap: true, both_passes: false },
             Dst::Skip => Self { after_gap: false, both_passes: false },
