@@ -1,3 +1,7 @@
 //! `campanile-sim`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    campanile_sim::cli::main()
+}
