@@ -4,6 +4,7 @@ mod html;
 mod junit;
 mod summary;
 mod text;
+mod timeline;
 
 pub use html::html;
 pub use junit::{Case, junit};
