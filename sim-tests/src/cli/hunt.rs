@@ -40,6 +40,12 @@ struct Row {
     seconds: f64,
 }
 
+/// The lowest seed that catches a bug, and what was broken.
+struct Caught {
+    seed: u64,
+    by: Vec<String>,
+}
+
 #[derive(Serialize)]
 struct Table {
     all_caught: bool,
@@ -62,20 +68,21 @@ impl Hunt {
         let mut rows = Vec::new();
         for (i, bug) in bugs.iter().enumerate() {
             let started = Instant::now();
-            let (seeds, caught) = self.hunt(simulator, &bug.name, jobs, |tried| {
+            let caught = self.hunt(simulator, &bug.name, jobs, |tried| {
                 out.progress(&format!("{} of {}: {}, {tried} seeds", i + 1, bugs.len(), bug.name));
             })?;
             let row = Row {
                 bug: bug.name.clone(),
                 about: bug.about.clone(),
-                seed: caught.as_ref().map(|(seed, _)| *seed),
-                caught_by: caught.map(|(_, broken)| broken).unwrap_or_default(),
-                seeds,
+                seed: caught.as_ref().map(|caught| caught.seed),
+                // They are tried from 1 on.
+                seeds: caught.as_ref().map_or(self.max_seeds, |caught| caught.seed),
+                caught_by: caught.map(|caught| caught.by).unwrap_or_default(),
                 seconds: started.elapsed().as_secs_f64(),
             };
             out.note(&match row.seed {
                 Some(seed) => format!("{}: caught by {} at seed {seed}", row.bug, row.caught_by.join(", ")),
-                None => format!("{}: NOT CAUGHT in {seeds} seeds", row.bug),
+                None => format!("{}: NOT CAUGHT in {} seeds", row.bug, row.seeds),
             });
             rows.push(row);
         }
@@ -101,7 +108,7 @@ impl Hunt {
         bug: &str,
         jobs: usize,
         mut progress: impl FnMut(u64),
-    ) -> Result<(u64, Option<(u64, Vec<String>)>)> {
+    ) -> Result<Option<Caught>> {
         let seeds: Vec<u64> = (1..=self.max_seeds).collect();
         for wave in seeds.chunks(jobs) {
             progress(wave[0] - 1);
@@ -117,11 +124,11 @@ impl Hunt {
             for (seed, result) in wave.iter().zip(results) {
                 let ended = result?;
                 if !ended.held() {
-                    return Ok((*seed, Some((*seed, ended.broken()))));
+                    return Ok(Some(Caught { seed: *seed, by: ended.broken() }));
                 }
             }
         }
-        Ok((self.max_seeds, None))
+        Ok(None)
     }
 
     fn trial<'t>(&'t self, bug: &'t str, seed: u64) -> Trial<'t> {

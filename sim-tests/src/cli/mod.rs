@@ -7,6 +7,8 @@ mod child;
 mod hunt;
 mod names;
 mod output;
+#[cfg(test)]
+mod reference;
 mod replay;
 mod run;
 mod shrink;
@@ -17,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::scenario::{self, Scenario};
 use child::Simulator;
@@ -154,6 +156,8 @@ fn dispatch(cli: Cli) -> Result<End> {
 }
 
 /// The command tree, for the documentation.
-pub fn command() -> clap::Command {
+#[cfg(test)]
+fn command() -> clap::Command {
+    use clap::CommandFactory;
     Cli::command()
 }

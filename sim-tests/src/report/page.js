@@ -109,7 +109,7 @@ function axis(parent) {
   for (let t = Math.ceil(view.from / step) * step; t <= view.to; t += step) {
     make('line', { x1: x(t), x2: x(t), y1: TOP - 6, y2: layout.bottom, class: 'rule' }, parent);
     const label = step >= 1e6 ? (t / 1e6).toLocaleString('en') + ' s' : step >= 1000 ? (t / 1e6).toFixed(3) + ' s' : (t / 1000).toFixed(1) + ' ms';
-    make('text', { x: x(t), y: 15, 'text-anchor': 'middle', class: 'faint' }, parent, label);
+    make('text', { x: x(t), y: 15, 'text-anchor': x(t) < LEFT + 12 ? 'start' : 'middle', class: 'faint' }, parent, label);
   }
 }
 
@@ -166,18 +166,19 @@ function draw() {
     hover.push({ left: x(m.t) - 2, right: x(m.t) + slant + 2, top: Math.min(y1, end), bottom: Math.max(y1, end), rank: 2,
       tip: `${seconds(m.t)}\nnode ${m.from} to node ${m.to}: ${m.what}${m.dropped ? '\nlost on the way' : ''}` });
   }
-  const upright = (t, cls, text) => {
+  const upright = (t, cls, text, y) => {
     if (!inView(t, t)) return;
     make('line', { x1: x(t), x2: x(t), y1: 20, y2: layout.bottom, class: cls }, group);
-    if (text) make('text', { x: x(t) + 4, y: 27, class: 'faint' }, group, text);
+    const left = x(t) > width - 110;
+    make('text', { x: x(t) + (left ? -4 : 4), y, 'text-anchor': left ? 'end' : 'start', class: 'faint' }, group, text);
     hover.push({ left: x(t) - 3, right: x(t) + 3, top: 20, bottom: TOP, rank: 9, tip: `${seconds(t)}\n${text}` });
   };
-  for (const t of data.healed) upright(t, 'phase', 'healed');
-  for (const t of data.converged) upright(t, 'phase', 'converged');
+  for (const t of data.healed) upright(t, 'phase', 'healed', 27);
+  for (const t of data.converged) upright(t, 'phase', 'converged', layout.faults + 10);
   const seen = new Set();
   for (const v of data.violations) {
     const px = Math.round(x(v.t));
-    if (!seen.has(px)) upright(v.t, 'violation', v.invariant);
+    if (!seen.has(px)) upright(v.t, 'violation', v.invariant, 27);
     seen.add(px);
   }
   const cursor = make('line', { y1: 20, y2: layout.bottom, x1: -9, x2: -9, class: 'cursor' }, chart);
@@ -276,5 +277,8 @@ for (const [shape, cls, text] of legend) {
   item.append(icon, text);
   el('legend').append(item);
 }
+// `page.html#36-39` shows those seconds.
+const asked = location.hash.match(/^#([\d.]+)-([\d.]+)$/);
+if (asked) look(asked[1] * 1e6, asked[2] * 1e6);
 new ResizeObserver(draw).observe(chart);
 draw();

@@ -64,9 +64,7 @@ impl Pool<'_> {
                     stop();
                 }
                 // What runs already is waited for and counted as well.
-                if let Err(error) = more {
-                    return Err(error);
-                }
+                more?;
             }
             Ok(())
         })
