@@ -63,7 +63,7 @@ fn mistakes_are_named_with_their_place() {
             format!(
                 "{TASK}[[workload.operations]]\nat = \"1s\"\nclient = 1\naction = {{ do = \"git\", name = \"a\" }}\n"
             ),
-            "7:10",
+            "7:17",
             "did you mean `get`?",
         ),
     ] {
