@@ -5,6 +5,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::history::Action;
 
+/// All that a seed decided to do to a cluster and to ask of it, so that a part of it can be tried alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrawnPlan {
+    /// Those written by hand included.
+    pub faults: Vec<PlannedFault>,
+    pub operations: Vec<PlannedOperation>,
+}
+
+/// A request of a client, other than the puts of the scenario's own tasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedOperation {
+    /// From the start of the workload.
+    pub at: Millis,
+    pub client: u32,
+    /// The node it is sent to; 0 for any.
+    #[serde(default)]
+    pub node: u32,
+    pub action: Action,
+}
+
 /// A fault, when it begins, and for how long. Faults that are over at once (a kill that is followed by a restart) have
 /// their repair at the end of the span: a killed node stays down for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -214,22 +236,4 @@ impl Fault {
             Self::ReceiverGone => "receiver_gone",
         }
     }
-}
-
-/// Everything a simulation does, drawn from its seed: what a run can write down, and a shorter run can be given.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct DrawnPlan {
-    pub faults: Vec<PlannedFault>,
-    pub operations: Vec<PlannedOperation>,
-}
-
-/// One request of a client.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PlannedOperation {
-    /// From the start of the workload.
-    pub at: Millis,
-    pub client: u32,
-    /// The node asked; 0 for any that is up.
-    pub node: u32,
-    pub action: Action,
 }

@@ -158,6 +158,14 @@ pub enum Event {
         mark: String,
         count: u64,
     },
+    /// A message between nodes, as it is sent. For pictures, not for checkers: a history may have those around a
+    /// failure only, or none.
+    Message {
+        from: NodeId,
+        to: NodeId,
+        what: String,
+        dropped: bool,
+    },
 }
 
 /// What a client asks for. Tasks are of the namespace `default`.

@@ -330,7 +330,7 @@ impl<'h> Facts<'h> {
                 self.has_final = true;
                 self.tasks.entry(ledger.task_id).or_default().ledger = Some(At { t, it: ledger });
             }
-            Event::Lapse { .. } | Event::Bound { .. } | Event::Sometimes { .. } => {}
+            Event::Lapse { .. } | Event::Bound { .. } | Event::Sometimes { .. } | Event::Message { .. } => {}
         }
     }
 

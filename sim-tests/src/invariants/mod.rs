@@ -21,6 +21,7 @@ mod index;
 mod leader_completeness;
 mod ledger_balance;
 mod linearizable;
+mod liveness;
 mod log_matching;
 #[cfg(test)]
 mod minutes;
@@ -71,6 +72,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("monotonic", monotonic::check),
     ("raft_order", raft_order::check),
     ("bounds", bounds::check),
+    ("liveness", liveness::check),
 ];
 
 /// Those that follow each task or client through the whole history, and have indexes of their own.

@@ -5,7 +5,18 @@ use std::collections::BTreeMap;
 use campanile_model::{Millis, TaskSpec, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::PlannedFault;
+mod check;
+pub mod faults;
+mod nearest;
+mod read;
+
+pub use nearest::nearest;
+pub use read::{ScenarioError, read, read_str};
+
+use crate::plan::{DrawnPlan, PlannedFault, PlannedOperation};
+
+/// The scenario of a run for which none is given.
+pub const DEFAULT: &str = include_str!("../../scenarios/default.toml");
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -20,10 +31,15 @@ pub struct Scenario {
     /// How long load and faults go on, in simulated time.
     pub span: Millis,
     pub pace: Pace,
+    /// The seed of a run for which none is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     pub workload: Workload,
     /// Faults written by hand.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<PlannedFault>,
     /// Faults drawn from the seed, beside those.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub swarm: Option<Swarm>,
     pub expect: Expect,
 }
@@ -49,6 +65,9 @@ pub struct Workload {
     pub clients: u32,
     /// Operations of all clients together, in a second.
     pub operations_per_second: u32,
+    /// Operations written by hand, or left over by `shrink`; then nothing is drawn.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub operations: Vec<PlannedOperation>,
 }
 
 /// Which faults are drawn, and how often. The seed also decides which kinds are on at all.
@@ -74,6 +93,7 @@ impl Default for Swarm {
 #[serde(deny_unknown_fields, default)]
 pub struct Expect {
     /// No fire is later than this after it was due.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_lateness: Option<Millis>,
     /// No occurrence is missed or coalesced.
     pub no_missed: bool,
@@ -93,10 +113,34 @@ impl Default for Scenario {
             start: Timestamp::from_millis(1_767_571_200_000),
             span: Millis::from_secs(60),
             pace: Pace::Normal,
+            seed: None,
             workload: Workload::default(),
             faults: Vec::new(),
             swarm: None,
             expect: Expect::default(),
         }
+    }
+}
+
+impl Scenario {
+    /// The plan, where the scenario has written it out: then a seed draws neither faults nor operations.
+    pub fn plan(&self) -> Option<DrawnPlan> {
+        (!self.workload.operations.is_empty())
+            .then(|| DrawnPlan { faults: self.faults.clone(), operations: self.workload.operations.clone() })
+    }
+
+    /// The same scenario with this plan written out.
+    pub fn with_plan(&self, plan: &DrawnPlan) -> Self {
+        let mut scenario = self.clone();
+        scenario.faults.clone_from(&plan.faults);
+        scenario.workload.operations.clone_from(&plan.operations);
+        (scenario.workload.clients, scenario.workload.operations_per_second) = (0, 0);
+        scenario.swarm = None;
+        scenario
+    }
+
+    /// The scenario as a file, with everything it named written out.
+    pub fn text(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
     }
 }

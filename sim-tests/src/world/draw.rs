@@ -1,6 +1,6 @@
 //! Draws a plan from a seed: who asks for what, and what goes wrong.
 
-use campanile_model::{Millis, NodeId, TaskSpec};
+use campanile_model::{Millis, NodeId, Target, TaskSpec};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -28,18 +28,33 @@ pub fn plan(scenario: &Scenario, seed: u64) -> DrawnPlan {
     DrawnPlan { faults, operations }
 }
 
+/// The puts of the scenario's own tasks, then the plan's operations.
+pub fn all_operations(scenario: &Scenario, planned: Vec<PlannedOperation>) -> Vec<PlannedOperation> {
+    let own = scenario.workload.tasks.iter().map(|(name, spec)| PlannedOperation {
+        at: Millis(0),
+        client: 0,
+        node: 0,
+        action: put(name.clone(), spec.clone()),
+    });
+    let mut operations: Vec<PlannedOperation> = own.chain(planned).collect();
+    for operation in &mut operations {
+        if let Action::Put { spec, .. } = &mut operation.action {
+            redirect(spec);
+        }
+    }
+    operations
+}
+
+/// There is one receiver in the bottle: whatever host a definition names, that is where its webhooks go.
+fn redirect(spec: &mut TaskSpec) {
+    let Target::Http(target) = &mut spec.target;
+    let path = target.url.splitn(4, '/').nth(3).unwrap_or_default();
+    target.url = format!("http://{}/{path}", receiver::ADDRESS);
+}
+
 fn operations(scenario: &Scenario, rng: &mut SmallRng) -> Vec<PlannedOperation> {
     let load = &scenario.workload;
-    let mut operations: Vec<PlannedOperation> = load
-        .tasks
-        .iter()
-        .map(|(name, spec)| PlannedOperation {
-            at: Millis(0),
-            client: 0,
-            node: 0,
-            action: put(name.clone(), spec.clone()),
-        })
-        .collect();
+    let mut operations = load.operations.clone();
     if load.clients == 0 || load.operations_per_second == 0 {
         return operations;
     }

@@ -23,6 +23,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use crate::history::{Event, FORMAT, Header, History, Source};
+use crate::order::{Order, Simulated};
 use crate::plan::{DrawnPlan, PlannedOperation};
 use crate::scenario::{Pace, Scenario};
 
@@ -33,54 +34,25 @@ use observe::Names;
 use receiver::Receiver;
 use recorder::Recorder;
 
-/// A simulation to be done.
-#[derive(Clone, Debug)]
-pub struct Order {
-    pub scenario: Scenario,
-    pub seed: u64,
-    /// Sabotage to switch on; a name of [`Bug`].
-    pub planted: Option<String>,
-    /// Do this instead of what the seed would draw.
-    pub plan: Option<DrawnPlan>,
-}
-
-/// A simulation that was done.
-#[derive(Debug)]
-pub struct Simulated {
-    pub history: History,
-    pub plan: DrawnPlan,
-    /// Equal for equal orders, in every process.
-    pub trace_hash: u64,
-    /// How much simulated time passed.
-    pub simulated: Duration,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum SimulationError {
-    #[error("there is no planted bug {0:?}")]
-    UnknownBug(String),
-}
-
 /// Simulates. Call it once per process.
 ///
 /// The work is done in a thread of its own: std seeds its hash maps once per thread, and madsim can do that only where
 /// none has been made yet.
-pub fn simulate(order: &Order) -> Result<Simulated, SimulationError> {
+pub fn simulate(order: &Order) -> Simulated {
     let order = order.clone();
     // What the nodes log goes to standard error, if it is asked for by RUST_LOG. It does not touch the trace.
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().try_init().ok();
     match std::thread::spawn(move || simulate_here(&order)).join() {
-        Ok(result) => result,
+        Ok(simulated) => simulated,
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
-fn simulate_here(order: &Order) -> Result<Simulated, SimulationError> {
+fn simulate_here(order: &Order) -> Simulated {
     let runtime = Runtime::with_seed_and_config(order.seed, madsim::Config::default());
-    let bug =
-        order.planted.as_ref().map(|name| Bug::by_name(name).ok_or_else(|| SimulationError::UnknownBug(name.clone())));
-    sim::plant(bug.transpose()?);
+    // The command line refuses names there are not.
+    sim::plant(order.planted.as_deref().and_then(Bug::by_name));
     let plan = order.plan.clone().unwrap_or_else(|| draw::plan(&order.scenario, order.seed));
     let (events, messages, simulated) = runtime.block_on(World::run(order.scenario.clone(), plan.clone()));
     let header = Header {
@@ -96,7 +68,7 @@ fn simulate_here(order: &Order) -> Result<Simulated, SimulationError> {
         lateness_bound_ms: lateness_bound(&order.scenario).0 as i64,
     };
     let trace_hash = recorder::trace_hash(&events, messages);
-    Ok(Simulated { history: History { header, events }, plan, trace_hash, simulated })
+    Simulated { history: History { header, events }, plan, trace_hash, simulated }
 }
 
 /// After the faults have ended, what is due fires within this time.
@@ -128,7 +100,7 @@ impl World {
         let all: Vec<NodeId> = nemesis.cluster.running();
         settle::converge(&mut nemesis, &all, Duration::from_secs(patience), &recorder).await;
 
-        let clients = start_clients(&recorder, plan.operations, scenario.nodes);
+        let clients = start_clients(&recorder, draw::all_operations(&scenario, plan.operations), scenario.nodes);
         nemesis.run(scenario.span.to_std()).await;
 
         // Some faults never end: a minority may stay down for good.

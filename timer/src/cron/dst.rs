@@ -6,7 +6,7 @@
 //! Everything is read from offsets at instants and the changes between them. jiff's way from a local time to its
 //! instants is not used: it names a fold in America/Nuuk in October 2023 that its own offsets do not have.
 
-use campanile_model::Dst;
+use campanile_model::{Dst, planted};
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};

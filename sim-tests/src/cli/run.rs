@@ -1,0 +1,133 @@
+//! `run`: one seed, in this process.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::output::{Output, write_file, write_with};
+use super::{Case, End, names, simulator};
+use crate::history::{self, History};
+use crate::order::Order;
+use crate::plan::DrawnPlan;
+use crate::report::{self, Facts, Judgement, Summary};
+use crate::scenario::Scenario;
+use crate::verdict::Verdict;
+use crate::{expectations, invariants};
+
+#[derive(Args)]
+pub struct Run {
+    #[command(flatten)]
+    case: Case,
+    /// Everything that is drawn is drawn from it [default: the scenario's, else 1]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Do and ask what this plan says instead of what the seed draws
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// Write the plan: faults and operations, as JSON
+    #[arg(long, value_name = "FILE")]
+    plan_out: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
+}
+
+/// What else is made of a judged history.
+#[derive(Args)]
+struct Files {
+    /// Write the history, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// Write the timeline, as HTML
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Write the verdict for CI, as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+impl Run {
+    pub fn execute(self, out: Output) -> Result<End> {
+        let scenario = self.case.read()?;
+        let seed = self.seed.or(scenario.seed).unwrap_or(1);
+        let plan = self.plan.as_deref().map(read_plan).transpose()?.or_else(|| scenario.plan());
+        if let Some(planted) = &self.case.planted {
+            names::check_planted(planted, &simulator::planted()?)?;
+        }
+        let started = Instant::now();
+        let order = Order { scenario, seed, planted: self.case.planted.clone(), plan };
+        let simulated = simulator::simulate(&order)?;
+        let real = started.elapsed();
+        let facts = Facts {
+            pace: Some(order.scenario.pace),
+            trace_hash: Some(format!("{:016x}", simulated.trace_hash)),
+            simulated_ms: Some(simulated.simulated.as_millis() as u64),
+            real_ms: Some(real.as_millis() as u64),
+            replay: Some(self.case.replay_line(seed)),
+        };
+        if let Some(file) = &self.plan_out {
+            write_file(file, &serde_json::to_string_pretty(&simulated.plan)?)?;
+        }
+        let verdict = judge(&simulated.history, Some(&order.scenario));
+        let summary = Summary::of(&simulated.history, &verdict, facts);
+        self.files.write(&simulated.history, &summary)?;
+        out.print(&summary, report::text)?;
+        Ok(End::held(summary.held))
+    }
+}
+
+/// What the invariants say, and the scenario's expectations where it is known.
+pub fn judge(history: &History, scenario: Option<&Scenario>) -> Verdict {
+    let mut verdict = invariants::check(history);
+    if let Some(scenario) = scenario.filter(|scenario| scenario.expect != Default::default()) {
+        verdict.findings.push(("expectations", expectations::check(scenario, history)));
+    }
+    verdict
+}
+
+fn read_plan(file: &Path) -> Result<DrawnPlan> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("the plan {}", file.display()))
+}
+
+impl Files {
+    fn write(&self, history: &History, summary: &Summary) -> Result<()> {
+        if let Some(file) = &self.history {
+            write_with(file, |out| history::write(history, out))?;
+        }
+        if let Some(file) = &self.report {
+            write_file(file, &report::html(history, summary))?;
+        }
+        if let Some(file) = &self.junit {
+            write_file(file, &report::junit(&suite(summary), &cases(summary)))?;
+        }
+        Ok(())
+    }
+}
+
+fn suite(summary: &Summary) -> String {
+    let seed = summary.seed.map_or_else(String::new, |seed| format!(", seed {seed}"));
+    format!("{}{seed}", summary.scenario)
+}
+
+/// One case for each invariant.
+pub fn cases(summary: &Summary) -> Vec<report::Case> {
+    let replay = summary.facts.replay.as_deref().unwrap_or_default();
+    let seconds = summary.facts.real_ms.map_or(0.0, |ms| ms as f64 / 1000.0) / summary.findings.len().max(1) as f64;
+    let case = |line: &report::FindingLine| {
+        let mut case = report::Case { name: line.name.clone(), seconds, ..Default::default() };
+        match &line.judgement {
+            Judgement::Held { .. } => {}
+            Judgement::NotApplicable { needs } => case.skipped = Some(format!("needs {needs}")),
+            Judgement::Violated { violations } => {
+                let lines: String =
+                    violations.iter().map(|violation| format!("at {} µs: {}\n", violation.t, violation.what)).collect();
+                let first = violations.first().map_or_else(String::new, |violation| violation.what.clone());
+                case.failure = Some((first, format!("{lines}{replay}")));
+            }
+        }
+        case
+    };
+    summary.findings.iter().map(case).collect()
+}

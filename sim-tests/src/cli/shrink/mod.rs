@@ -1,0 +1,259 @@
+//! `shrink`: the smallest case of a seed that still fails in the same way.
+//!
+//! The drawn plan is written out; then faults, operations, tasks and the span are taken away as long as what was broken
+//! is still broken. Each trial is a process and a scenario file, and the file that is left is the answer.
+
+mod minimise;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use campanile_model::Millis;
+use clap::Args;
+use serde::Serialize;
+
+use super::child::{Ended, Simulator, Trial};
+use super::output::{Output, write_file};
+use super::{Case, End, quoted};
+use crate::plan::{DrawnPlan, PlannedFault, PlannedOperation};
+use crate::scenario::{self, Scenario};
+use minimise::minimise;
+
+#[derive(Args)]
+pub struct Shrink {
+    #[command(flatten)]
+    case: Case,
+    /// The seed that fails
+    #[arg(long)]
+    seed: u64,
+    /// The most trials; what is smallest by then is the answer
+    #[arg(long, value_name = "COUNT", default_value_t = 500)]
+    max_trials: u64,
+    /// Write the smallest scenario to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Shrunk {
+    seed: u64,
+    broken: Vec<String>,
+    why: String,
+    /// Faults, operations and tasks: before, and now.
+    events_before: usize,
+    events: usize,
+    trials: u64,
+    scenario: String,
+    replay: String,
+}
+
+impl Shrink {
+    pub fn execute(self, simulator: &Simulator, out: Output) -> Result<End> {
+        let folder = Scratch::new()?;
+        let mut search = Search {
+            simulator,
+            seed: self.seed,
+            planted: self.case.planted.as_deref(),
+            file: folder.0.join("trial.toml"),
+            wanted: BTreeSet::new(),
+            trials: 0,
+            most: self.max_trials,
+            last: RefCell::new(None),
+        };
+        let scenario = self.case.read()?;
+        let plan_file = folder.0.join("plan.json");
+        let whole = Trial {
+            scenario: self.case.scenario.as_deref(),
+            seed: self.seed,
+            planted: search.planted,
+            plan_out: Some(&plan_file),
+            ..Trial::default()
+        };
+        let ended = simulator.run(&whole)?;
+        if ended.held() {
+            bail!("seed {} holds: there is nothing to shrink", self.seed);
+        }
+        let text = std::fs::read_to_string(&plan_file)
+            .with_context(|| format!("the simulation ended without writing its plan ({})", ended.why()))?;
+        let drawn: DrawnPlan = serde_json::from_str(&text).context("the drawn plan")?;
+        search.wanted = ended.broken().into_iter().collect();
+        let events_before = Small::new(&scenario, &drawn).events();
+        let small = Small::new(&scenario, &drawn);
+        if !search.fails(&small)? {
+            bail!("the drawn plan alone does not fail: the seed needs what it draws beside it");
+        }
+        let small = search.smallest(small, |small, trials| {
+            out.progress(&format!("{} events of {events_before} after {trials} trials", small.events()));
+        })?;
+        out.progress("");
+
+        let Some(last) = search.last.take() else { bail!("no trial failed") };
+        let scenario = small.scenario().text()?;
+        let file = self.out.as_ref().map_or_else(|| "smallest.toml".into(), |file| file.display().to_string());
+        let smallest = Case { scenario: Some(PathBuf::from(&file)), planted: self.case.planted.clone() };
+        let shrunk = Shrunk {
+            seed: self.seed,
+            broken: last.broken(),
+            why: last.why(),
+            events_before,
+            events: small.events(),
+            trials: search.trials,
+            scenario,
+            replay: smallest.replay_line(self.seed),
+        };
+        if let Some(file) = &self.out {
+            write_file(file, &shrunk.scenario)?;
+        }
+        out.print(&shrunk, |shrunk| {
+            let head = match &self.out {
+                Some(file) => format!("# Written to {}", quoted(&file.display().to_string())),
+                None => shrunk.scenario.clone(),
+            };
+            format!(
+                "{head}\n# {} events of {} are left after {} trials, and still: {}\n# As {}: {}",
+                shrunk.events,
+                shrunk.events_before,
+                shrunk.trials,
+                shrunk.why,
+                quoted(&file),
+                shrunk.replay,
+            )
+        })?;
+        Ok(End::Held)
+    }
+}
+
+/// A case in parts that can be left out.
+#[derive(Clone)]
+struct Small {
+    base: Scenario,
+    faults: Vec<PlannedFault>,
+    operations: Vec<PlannedOperation>,
+    tasks: Vec<String>,
+    span: Millis,
+}
+
+impl Small {
+    fn new(scenario: &Scenario, drawn: &DrawnPlan) -> Self {
+        Self {
+            base: scenario.clone(),
+            faults: drawn.faults.clone(),
+            operations: drawn.operations.clone(),
+            tasks: scenario.workload.tasks.keys().cloned().collect(),
+            span: scenario.span,
+        }
+    }
+
+    fn events(&self) -> usize {
+        self.faults.len() + self.operations.len() + self.tasks.len()
+    }
+
+    fn scenario(&self) -> Scenario {
+        let plan = DrawnPlan { faults: self.faults.clone(), operations: self.operations.clone() };
+        let mut scenario = self.base.with_plan(&plan);
+        scenario.workload.tasks.retain(|name, _| self.tasks.contains(name));
+        scenario.span = self.span;
+        scenario
+    }
+
+    /// Without what begins after a shorter span.
+    fn cut(&self, span: Millis) -> Self {
+        let mut small = Self { span, ..self.clone() };
+        small.faults.retain(|fault| fault.at < span);
+        small.operations.retain(|operation| operation.at < span);
+        small
+    }
+}
+
+struct Search<'s> {
+    simulator: &'s Simulator,
+    seed: u64,
+    planted: Option<&'s str>,
+    file: PathBuf,
+    /// What was broken at first; one of it must be broken still.
+    wanted: BTreeSet<String>,
+    trials: u64,
+    most: u64,
+    /// The last trial that failed: always that of the smallest case.
+    last: RefCell<Option<Ended>>,
+}
+
+impl Search<'_> {
+    fn smallest(&mut self, mut small: Small, mut progress: impl FnMut(&Small, u64)) -> Result<Small> {
+        loop {
+            let before = (small.events(), small.span);
+            // A shorter span makes every later trial cheaper.
+            small = self.shorter(small)?;
+            progress(&small, self.trials);
+            let whole = small.clone();
+            small.faults =
+                minimise(&whole.faults, |faults| self.fails(&Small { faults: faults.to_vec(), ..whole.clone() }))?;
+            progress(&small, self.trials);
+            let whole = small.clone();
+            small.operations = minimise(&whole.operations, |operations| {
+                self.fails(&Small { operations: operations.to_vec(), ..whole.clone() })
+            })?;
+            progress(&small, self.trials);
+            let whole = small.clone();
+            small.tasks =
+                minimise(&whole.tasks, |tasks| self.fails(&Small { tasks: tasks.to_vec(), ..whole.clone() }))?;
+            progress(&small, self.trials);
+            if (small.events(), small.span) == before || self.trials >= self.most {
+                return Ok(small);
+            }
+        }
+    }
+
+    /// Cuts the span as far as it goes, to the second.
+    fn shorter(&mut self, mut small: Small) -> Result<Small> {
+        const STEP: u64 = 1000;
+        let (mut holds, mut fails) = (0, small.span.0.div_ceil(STEP));
+        while fails - holds > 1 {
+            let middle = holds + (fails - holds) / 2;
+            let cut = small.cut(Millis(middle * STEP));
+            if self.fails(&cut)? {
+                (small, fails) = (cut, middle);
+            } else {
+                holds = middle;
+            }
+        }
+        Ok(small)
+    }
+
+    /// Whether a case is broken as the whole was. One that nobody could write as a scenario counts as holding.
+    fn fails(&mut self, small: &Small) -> Result<bool> {
+        let text = small.scenario().text()?;
+        if self.trials >= self.most || scenario::read_str(&text, &self.file).is_err() {
+            return Ok(false);
+        }
+        self.trials += 1;
+        write_file(&self.file, &text)?;
+        let trial = Trial { scenario: Some(&self.file), seed: self.seed, planted: self.planted, ..Trial::default() };
+        let ended = self.simulator.run(&trial)?;
+        let fails = ended.broken().iter().any(|name| self.wanted.contains(name));
+        if fails {
+            *self.last.get_mut() = Some(ended);
+        }
+        Ok(fails)
+    }
+}
+
+/// A directory of this process that goes when it goes.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("campanile-shrink-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left in the temporary directory does no harm.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
