@@ -19,8 +19,11 @@ fn spec(schedules: Vec<Schedule>) -> TaskSpec {
     TaskSpec::new(schedules, Target::Http(target))
 }
 
+/// What the oracle has, or why it has nothing.
+type Told = Result<Vec<String>, String>;
+
 /// Asks both for every occurrence in an interval. `None`: the product refuses the definition.
-fn both(spec: &TaskSpec, spread: u64, at: i64, until: i64) -> Option<(Vec<String>, Result<Vec<String>, String>)> {
+fn both(spec: &TaskSpec, spread: u64, at: i64, until: i64) -> Option<(Vec<String>, Told)> {
     let at = Timestamp::from_millis(at * 1000);
     let until = Timestamp::from_millis(until * 1000);
     let anchors = campanile_timer::Anchors { created_at: at, version_at: at, spread };
