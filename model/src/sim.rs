@@ -116,6 +116,7 @@ mod simulated {
             DeliversWithoutLease, "delivers_without_lease", "a node delivers although its lease has ended";
             ClockNotCompared, "clock_not_compared", "a leader stamps however wrong its clock is";
             GapNotTold, "gap_not_told", "nobody is told that a snapshot has replaced the state";
+            ProposalTakenTwice, "proposal_taken_twice", "a forwarded write that arrives twice is done twice";
             UnknownIsRetried, "unknown_is_retried", "a forwarded write whose answer was lost is sent again";
             RetryForgotten, "retry_forgotten", "the conductor does not arm retries";
             OrphansForgotten, "orphans_forgotten", "attempts of a lost node are not repeated";
@@ -139,6 +140,7 @@ mod simulated {
             FireWasNoOp, "fire_was_no_op", "a fire line found its occurrence decided already";
             OutcomeAfterFence, "outcome_after_fence", "a node reported an outcome after it had been fenced";
             SnapshotInstalled, "snapshot_installed", "a node's state was replaced by a snapshot";
+            ProposalArrivedTwice, "proposal_arrived_twice", "the network delivered a forwarded write twice";
             ForwardedOutcomeUnknown, "forwarded_outcome_unknown", "a forwarded write may or may not have been appended";
         }
     }

@@ -149,6 +149,11 @@ pub struct SnapshotAnswer {
 
 #[derive(Debug, Encode, Decode)]
 pub struct ProposeMessage {
+    /// The term of the leader it is meant for.
+    pub term: u64,
+    /// Drawn by the sender when it starts, and the number of this proposal in that life.
+    pub origin: u64,
+    pub sequence: u64,
     pub lane: u8,
     pub commands: Vec<Command>,
 }

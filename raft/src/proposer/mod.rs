@@ -9,9 +9,11 @@
 
 mod batcher;
 mod lanes;
+mod once;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use campanile_model::codec::encode;
@@ -30,6 +32,8 @@ use crate::rt;
 use crate::stamping::Stamping;
 use crate::state_machine::Raft;
 use lanes::{Answer, Job, Lanes};
+use once::Once;
+use rand::RngExt;
 
 pub use lanes::Lane;
 
@@ -62,6 +66,11 @@ pub struct Proposer {
 
 struct Inner {
     lanes: Arc<Lanes>,
+    /// This life, for those that proposals are forwarded to, and how many have been.
+    origin: u64,
+    forwarded: AtomicU64,
+    /// What was forwarded to this node.
+    once: Mutex<Once>,
     peers: Peers,
     leadership: watch::Receiver<Leadership>,
     raft: Raft,
@@ -90,6 +99,9 @@ impl Proposer {
         let lanes = Arc::new(Lanes::new(&parts.limits));
         let inner = Inner {
             lanes: lanes.clone(),
+            origin: rt::rng().random_range(1..u64::MAX),
+            forwarded: AtomicU64::new(0),
+            once: Mutex::default(),
             peers: parts.peers.clone(),
             leadership: parts.leadership.clone(),
             raft: parts.raft.clone(),
@@ -118,7 +130,7 @@ impl Proposer {
             let answer = match now.leader {
                 None => ProposeAnswer::NotLeader,
                 Some(_) if now.is_leader => self.propose_here(lane, commands.clone(), bytes).await,
-                Some(leader) => self.forward(leader, lane, &commands, bytes).await,
+                Some(leader) => self.forward(leader, now.term, lane, &commands, bytes).await,
             };
             match answer {
                 ProposeAnswer::Replies(replies) => return Ok(replies),
@@ -149,6 +161,19 @@ impl Proposer {
         let Some(lane) = Lane::from_number(message.lane) else {
             return ProposeAnswer::Rejected(Rejection::new(Code::Internal, "proposal in an unknown lane"));
         };
+        let now = *self.inner.leadership.borrow();
+        if !now.is_leader || now.term != message.term {
+            return ProposeAnswer::NotLeader;
+        }
+        let first = {
+            let mut once = self.inner.once.lock().unwrap_or_else(PoisonError::into_inner);
+            once.takes(now.term, message.origin, message.sequence)
+        };
+        if !first && !planted!(ProposalTakenTwice) {
+            // It has been taken before, and whoever waits for its answer gets it there.
+            sometimes!(ProposalArrivedTwice);
+            return ProposeAnswer::OutcomeUnknown;
+        }
         match encoded_bytes(&message.commands) {
             Ok(bytes) => self.propose_here(lane, message.commands.into(), bytes).await,
             Err(ProposeError::Rejected(rejection)) => ProposeAnswer::Rejected(rejection),
@@ -177,12 +202,26 @@ impl Proposer {
         ProposeAnswer::Overloaded { retry_after_ms: 50 + 10 * waiting }
     }
 
-    async fn forward(&self, leader: NodeId, lane: Lane, commands: &[Command], bytes: usize) -> ProposeAnswer {
+    async fn forward(
+        &self,
+        leader: NodeId,
+        term: u64,
+        lane: Lane,
+        commands: &[Command],
+        bytes: usize,
+    ) -> ProposeAnswer {
         // What waits for another node takes memory here just the same.
         let Some(_room) = self.inner.lanes.reserve(lane, bytes) else { return self.overloaded(lane) };
         let Some(address) = address_of(&self.inner.raft, leader) else { return ProposeAnswer::NotLeader };
         self.inner.metrics.proposals_forwarded.add(1);
-        let message = ProposeMessage { lane: lane.number(), commands: commands.to_vec() };
+        let sequence = self.inner.forwarded.fetch_add(1, Ordering::Relaxed) + 1;
+        let message = ProposeMessage {
+            term,
+            origin: self.inner.origin,
+            sequence,
+            lane: lane.number(),
+            commands: commands.to_vec(),
+        };
         let channel = self.inner.peers.channel(leader, &address, Traffic::Control);
         match channel.call(wire::PROPOSE, &message, OUTCOME).await {
             Ok(answer) => answer,
