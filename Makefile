@@ -5,6 +5,9 @@
 #   make demo FOR=30    the same, ends by itself after 30 s; the exit status says whether all held
 #   make test           format, lints on both builds, all tests; changes nothing
 #   make fix            formats, and applies what lints can mend
+#   make sim            simulates whole clusters under faults and judges them: 200 seeds, or SEEDS=100000, which goes on
+#                       where it stopped
+#   make sim-build      builds the simulator and prints its path
 #   make bench          measures, and writes target/bench/report.md and report.json; QUICK=1 for smaller numbers
 
 SHELL := /bin/bash
@@ -13,7 +16,8 @@ SHELL := /bin/bash
 # Where cargo builds; the simulated build has a directory of its own inside, because its flags differ.
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 # The crates that also build for the simulator. `bench` drives real processes and is not among them.
-SIM_CRATES := campanile-model campanile-timer campanile-client campanile-store campanile-raft campanile-server
+SIM_CRATES := campanile-model campanile-timer campanile-client campanile-store campanile-raft campanile-server \
+	campanile-sim-tests
 SIM_PACKAGES := $(addprefix -p ,$(SIM_CRATES))
 sim-cargo = RUSTFLAGS="--cfg madsim" CARGO_TARGET_DIR="$(TARGET)/sim" cargo
 
@@ -27,7 +31,7 @@ export CXX := ccache g++
 endif
 endif
 
-.PHONY: build demo test lint unit licences advisories fix bench setup
+.PHONY: build demo test lint unit sim sim-build licences advisories fix bench setup
 
 build: setup
 	cargo build --release --locked -p campanile-server
@@ -38,7 +42,7 @@ build: setup
 demo: build
 	target/release/campanile demo $(if $(FOR),--for $(FOR)s)
 
-test: lint unit licences
+test: lint unit sim licences
 
 lint: setup
 	cargo fmt --all --check
@@ -52,6 +56,22 @@ unit: setup
 		cargo test --workspace --all-targets --locked --no-fail-fast; \
 	fi
 	cargo test --workspace --doc --locked
+
+# The simulator is built with optimisations: it then simulates about a hundred times as fast as time goes.
+SIMULATOR = $(abspath $(TARGET))/sim/release/campanile-sim
+SEEDS ?= 200
+
+sim-build: setup
+	CAMPANILE_COMMIT=$$(git rev-parse --short HEAD 2>/dev/null || true) $(sim-cargo) build --release --locked -p campanile-sim-tests
+	@mkdir -p target/sim/release
+	@[ "$(TARGET)" = target ] || cp -f "$(SIMULATOR)" target/sim/release/campanile-sim
+	@echo "$(SIMULATOR)"
+
+# A long sweep keeps account of what is done, so that it can go on after an interruption; a short one starts anew.
+sim: sim-build
+	@mkdir -p target/sim/failures
+	"$(SIMULATOR)" sweep --seeds $(SEEDS) --require-marks --keep target/sim/failures \
+		$(if $(filter-out 200,$(SEEDS)),--resume target/sim/sweep-$(SEEDS).json)
 
 # Needs no network. The advisories do, and are a target of their own.
 licences:

@@ -140,6 +140,15 @@ mod simulated {
             FireWasNoOp, "fire_was_no_op", "a fire line found its occurrence decided already";
             OutcomeAfterFence, "outcome_after_fence", "a node reported an outcome after it had been fenced";
             SnapshotInstalled, "snapshot_installed", "a node's state was replaced by a snapshot";
+            StateAheadOfLog, "state_ahead_of_log", "a power failure kept the state and lost the end of the log";
+            ClockDistrusted, "clock_distrusted", "a node distrusted its clock after a jump";
+            LogTruncated, "log_truncated", "a follower cut off entries that another leader had not committed";
+            DeposedWhileFiring, "deposed_while_firing", "a leader was deposed while its fires were on their way";
+            AttemptRepeated, "attempt_repeated", "attempts of a lost node were repeated";
+            SendAbandoned, "send_abandoned", "a node gave up a send because its lease was somebody else's";
+            NotSettled, "not_settled", "a change met an occurrence that was due and not decided";
+            AnswerRecalled, "answer_recalled", "a request with a known idempotency key got its first answer again";
+            LogFailed, "log_failed", "a node stopped because its log could not be written";
             ProposalArrivedTwice, "proposal_arrived_twice", "the network delivered a forwarded write twice";
             ForwardedOutcomeUnknown, "forwarded_outcome_unknown", "a forwarded write may or may not have been appended";
         }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{Command, NodeId, Reply, planted};
+use campanile_model::{Command, NodeId, Reply, planted, sometimes};
 use campanile_store::Store;
 use campanile_store::engine::Disk;
 use openraft::async_runtime::WatchReceiver;
@@ -296,7 +296,17 @@ fn open(
     fatal: Fatal,
 ) -> Result<(LogStore, Store), StartError> {
     let log = LogStore::open(disk.as_ref(), cache_bytes, metrics, fatal)?;
-    Ok((log, Store::open(disk)?))
+    let store = Store::open(disk)?;
+    // What a quorum had is applied before this node's own disk has it; a power failure may then have kept the state and
+    // not the end of the log. openraft closes that hole by purging the log up to the state, and what is purged must be
+    // in a snapshot.
+    let (applied, mark) = store.mark()?;
+    if mark.is_some() && log.last_index().is_none_or(|last| last < applied) {
+        sometimes!(StateAheadOfLog);
+        tracing::warn!(applied, last = ?log.last_index(), "the state is ahead of the log; taking a snapshot of it");
+        store.take_snapshot()?;
+    }
+    Ok((log, store))
 }
 
 fn check(config: &ReplicaConfig) -> Result<(), StartError> {

@@ -4,7 +4,7 @@
 //! second. The fast one is here: between two comparisons the wall clock must move as the monotonic clock does. A clock
 //! that jumps is distrusted at the very next look, before anything is stamped with it, until it has been compared anew.
 
-use campanile_model::planted;
+use campanile_model::{planted, sometimes};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,7 @@ impl Stamping {
                 jumped_ms = jumped_us / 1000,
                 "the wall clock jumped; it is distrusted until compared anew"
             );
+            sometimes!(ClockDistrusted);
             state.anchor = (now, wall_us);
             state.distrusted_until = Some(now + inner.remeasure);
         }

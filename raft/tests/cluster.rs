@@ -67,3 +67,24 @@ async fn concurrent_proposals_share_entries_and_fsyncs() {
     cluster.converge().await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_outlived_the_end_of_its_log_starts_again() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let slow = cluster.follower().await;
+    put_on(cluster.replica(leader), "before").await;
+    cluster.converge().await;
+    // The others commit, and this one applies, what its own disk is still busy with.
+    cluster.hosts[&slow].disk.set_sync_delay(|| Box::pin(tokio::time::sleep(Duration::from_secs(3600))));
+    put_on(cluster.replica(leader), "a").await;
+    put_on(cluster.replica(leader), "b").await;
+    cluster.converge().await;
+    cluster.host(slow).kill_sparing(|database, unsynced| if database == "log" { 0 } else { unsynced }).await;
+
+    cluster.hosts[&slow].disk.set_sync_delay(|| Box::pin(std::future::ready(())));
+    cluster.host(slow).start().await;
+    put_on(cluster.replica(slow), "after").await;
+    cluster.converge().await;
+    cluster.stop().await;
+}

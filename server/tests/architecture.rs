@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Crate, and the crates of this workspace it may depend on.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("model", &[]),
     ("timer", &["model"]),
     ("store", &["model"]),
@@ -12,6 +12,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
     ("client", &["model"]),
     ("bench", &["client", "model"]),
     ("server", &["raft", "store", "timer", "model", "client", "bench"]),
+    ("sim-tests", &["server", "raft", "store", "timer", "model", "client"]),
 ];
 
 fn manifest(path: &Path) -> toml::Table {

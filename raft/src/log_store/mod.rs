@@ -16,7 +16,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use campanile_model::codec;
+use campanile_model::{codec, sometimes};
 use campanile_store::engine::{Disk, Engine, Family, Purpose};
 use futures::{Stream, stream};
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
@@ -104,6 +104,11 @@ impl LogStore {
     pub fn is_empty(&self) -> bool {
         let cache = self.shared.cache();
         cache.vote.is_none() && cache.last.is_none()
+    }
+
+    /// Index of the last entry, purged ones included.
+    pub fn last_index(&self) -> Option<u64> {
+        self.shared.cache().last.map(|last| last.index)
     }
 
     /// Bytes of the log database on disk, roughly.
@@ -275,6 +280,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        sometimes!(LogTruncated);
         self.shared.cache().truncate_after(last);
         let from = last.map_or(0, |last| last.index + 1);
         self.submit_and_wait(|done| Job::Truncate { from, done }).await

@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
-use campanile_model::{codec, planted};
+use campanile_model::{codec, planted, sometimes};
 use campanile_store::engine::Batch;
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
@@ -126,6 +126,9 @@ pub async fn run(shared: Arc<Shared>, mut jobs: mpsc::UnboundedReceiver<Job>) {
         }
         if failed.is_ok() {
             failed = write(&shared, &mut group).await.map_err(|error| shared.fail(error));
+            if failed.is_err() {
+                sometimes!(LogFailed);
+            }
         }
         group.answer(&failed);
     }

@@ -108,15 +108,7 @@ impl Channel {
 
     async fn call_encoded<A: Versioned>(&self, call: Call, body: Bytes, deadline: Duration) -> Result<A, CallError> {
         #[cfg(madsim)]
-        if let Some(later) = rt::links::replay() {
-            let (channel, body) = (self.clone(), body.clone());
-            rt::spawn(async move {
-                tokio::time::sleep(later).await;
-                let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
-                // Nobody waits for the answer to a call that went astray.
-                drop(channel.send(call, body).await);
-            });
-        }
+        let sent = body.clone();
         let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
         let exchange = async {
             let response = self.send(call, body).await?;
@@ -124,10 +116,28 @@ impl Channel {
             let bytes = collected.map_err(|error| CallError::Lost(error.to_string()))?.to_bytes();
             codec::decode(&bytes).map_err(|error| CallError::Lost(error.to_string()))
         };
-        match rt::timeout(deadline, exchange).await {
+        let result = match rt::timeout(deadline, exchange).await {
             Some(result) => result,
             None => Err(CallError::TimedOut(deadline)),
+        };
+        #[cfg(madsim)]
+        if !result.as_ref().is_err_and(CallError::had_no_effect) {
+            self.perhaps_replay(call, sent);
         }
+        result
+    }
+
+    /// Sends a call again that was sent already, if the simulator's network delivers it twice.
+    #[cfg(madsim)]
+    fn perhaps_replay(&self, call: Call, body: Bytes) {
+        let Some(later) = rt::links::replay() else { return };
+        let channel = self.clone();
+        rt::spawn(async move {
+            tokio::time::sleep(later).await;
+            let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
+            // Nobody waits for the answer to a call that went astray.
+            drop(channel.send(call, body).await);
+        });
     }
 
     /// Sends a request and waits for the head of its answer.

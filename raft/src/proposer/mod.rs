@@ -162,17 +162,21 @@ impl Proposer {
             return ProposeAnswer::Rejected(Rejection::new(Code::Internal, "proposal in an unknown lane"));
         };
         let now = *self.inner.leadership.borrow();
-        if !now.is_leader || now.term != message.term {
+        if message.term < now.term {
+            // Too late for its leader, whenever it comes: it will never be taken.
             return ProposeAnswer::NotLeader;
         }
         let first = {
             let mut once = self.inner.once.lock().unwrap_or_else(PoisonError::into_inner);
-            once.takes(now.term, message.origin, message.sequence)
+            once.takes(message.term, message.origin, message.sequence)
         };
         if !first && !planted!(ProposalTakenTwice) {
-            // It has been taken before, and whoever waits for its answer gets it there.
+            // It has been answered before; nobody waits for this answer.
             sometimes!(ProposalArrivedTwice);
             return ProposeAnswer::OutcomeUnknown;
+        }
+        if !now.is_leader || now.term != message.term {
+            return ProposeAnswer::NotLeader;
         }
         match encoded_bytes(&message.commands) {
             Ok(bytes) => self.propose_here(lane, message.commands.into(), bytes).await,

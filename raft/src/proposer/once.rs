@@ -24,9 +24,13 @@ struct Taken {
 }
 
 impl Once {
-    /// Whether the leader of `term` takes number `sequence` of the sender whose life is `origin`: the first time only.
+    /// Whether number `sequence` of the sender whose life is `origin`, meant for the leader of `term`, arrives for the
+    /// first time. Ask whatever will be answered: a proposal that is refused must not be taken when it arrives again.
     pub fn takes(&mut self, term: u64, origin: u64, sequence: u64) -> bool {
-        if self.term != term {
+        if term < self.term {
+            return false;
+        }
+        if term > self.term {
             *self = Self { term, taken: BTreeMap::new() };
         }
         let taken = self.taken.entry(origin).or_default();
@@ -51,8 +55,8 @@ mod tests {
         let mut once = Once::default();
         assert!(once.takes(3, 7, 1) && once.takes(3, 7, 2) && once.takes(3, 8, 1), "senders count for themselves");
         assert!(!once.takes(3, 7, 1) && !once.takes(3, 8, 1));
-        assert!(once.takes(4, 7, 1), "the caller refuses what was meant for another term");
-        assert!(!once.takes(4, 7, 1));
+        assert!(once.takes(4, 7, 1) && !once.takes(4, 7, 1));
+        assert!(!once.takes(3, 7, 9), "what was meant for an earlier term comes too late");
     }
 
     #[test]

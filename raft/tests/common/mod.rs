@@ -89,8 +89,13 @@ impl Host {
 
     /// Stops the replica; what was not synced is lost.
     pub async fn kill(&mut self) {
+        self.kill_sparing(|_, _| 0).await;
+    }
+
+    /// The same, but as much of what was not synced is there as `spare` says of each database.
+    pub async fn kill_sparing(&mut self, spare: impl FnMut(&str, usize) -> usize) {
         if let Some(replica) = self.replica.take() {
-            self.disk.power_off();
+            self.disk.power_off_sparing(spare);
             replica.shutdown().await;
         }
     }

@@ -20,7 +20,7 @@ mod window;
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{Command, NodeId, Timestamp, planted};
+use campanile_model::{Command, NodeId, Timestamp, planted, sometimes};
 use campanile_raft::{Clock, Delivery, EffectStream, Lane, Replica};
 use campanile_store::{Effect, Effects, StoreError};
 
@@ -143,6 +143,10 @@ impl Reign {
                         return Ok(Ended::Stopped);
                     }
                     if !still.is_leader || !still.ready {
+                        #[cfg(madsim)]
+                        if self.proposals.is_busy() {
+                            sometimes!(DeposedWhileFiring);
+                        }
                         return Ok(Ended::Deposed);
                     }
                 }

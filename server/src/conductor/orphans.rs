@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use campanile_model::{
-    AttemptAction, AttemptLine, Command, Delivery, NodeId, Run, RunId, RunState, Timestamp, Token, planted,
+    AttemptAction, AttemptLine, Command, Delivery, NodeId, Run, RunId, RunState, Timestamp, Token, planted, sometimes,
 };
 use campanile_raft::{Lane, rt};
 use campanile_store::{StoreResult, View};
@@ -69,6 +69,7 @@ async fn search(context: &Context) -> StoreResult<()> {
             }
         }
         if !lines.is_empty() {
+            sometimes!(AttemptRepeated);
             tracing::info!(attempts = lines.len(), "repeating attempts of a lost node");
             context.metrics.attempts_repeated.inc_by(lines.len() as u64);
             let command = Command::Attempts { lines };

@@ -93,6 +93,12 @@ impl Proposals {
         self.fires.lines.len() + self.attempts.lines.len() < WAITING_LINES
     }
 
+    /// Whether anything is on its way.
+    #[cfg(madsim)]
+    pub fn is_busy(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
     /// The earliest timer that is being decided.
     pub fn first_due(&self) -> Option<Timestamp> {
         let queued = self.queue.iter().filter_map(|proposal| proposal.first_due);

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{NodeId, Run, RunId, RunState, TaskId, TaskSpec, Token, planted};
+use campanile_model::{NodeId, Run, RunId, RunState, TaskId, TaskSpec, Token, planted, sometimes};
 use campanile_raft::{Clock, Delivery, EffectStream, Replica, rt};
 use campanile_store::{Effect, StoreError};
 use tokio::sync::{mpsc, oneshot};
@@ -188,6 +188,7 @@ impl Dispatcher {
             let void: Vec<RunId> =
                 self.in_flight.iter().filter(|(_, flight)| flight.token < fence).map(|(run, _)| *run).collect();
             for run in void {
+                sometimes!(SendAbandoned);
                 self.abandon(run, Token(u64::MAX));
             }
             self.serving = serving;

@@ -1,6 +1,6 @@
 //! Draws a plan from a seed: who asks for what, and what goes wrong.
 
-use campanile_model::{Millis, NodeId, Target, TaskSpec};
+use campanile_model::{Millis, NodeId, Target, TaskSpec, Timestamp};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -15,10 +15,21 @@ const NAMES: u32 = 4;
 /// Of the scenario's span, the end that is left free of new faults and operations.
 const QUIET_PER_CENT: u64 = 5;
 
+/// Half a minute before the clocks of Berlin go back, in October 2026.
+const BEFORE_A_FOLD: Timestamp = Timestamp::from_millis(1_792_889_970_000);
+/// So many seeds of four begin there, unless the scenario says when it begins.
+const FOLDS_OF_FOUR: u64 = 1;
+
+/// When a scenario begins under a seed.
+pub fn start(scenario: &Scenario, seed: u64) -> Timestamp {
+    let free = scenario.swarm.is_some() && scenario.start == Scenario::default().start;
+    if free && seed % 4 < FOLDS_OF_FOUR { BEFORE_A_FOLD } else { scenario.start }
+}
+
 /// The plan of a scenario under a seed.
 pub fn plan(scenario: &Scenario, seed: u64) -> DrawnPlan {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut operations = operations(scenario, &mut rng);
+    let mut operations = operations(scenario, start(scenario, seed), &mut rng);
     operations.sort_by_key(|operation| operation.at);
     let mut faults = scenario.faults.clone();
     if let Some(swarm) = &scenario.swarm {
@@ -52,7 +63,7 @@ fn redirect(spec: &mut TaskSpec) {
     target.url = format!("http://{}/{path}", receiver::ADDRESS);
 }
 
-fn operations(scenario: &Scenario, rng: &mut SmallRng) -> Vec<PlannedOperation> {
+fn operations(scenario: &Scenario, start: Timestamp, rng: &mut SmallRng) -> Vec<PlannedOperation> {
     let load = &scenario.workload;
     let mut operations = load.operations.clone();
     if load.clients == 0 || load.operations_per_second == 0 {
@@ -64,7 +75,7 @@ fn operations(scenario: &Scenario, rng: &mut SmallRng) -> Vec<PlannedOperation> 
         let client = rng.random_range(1..=load.clients);
         let at = Millis(rng.random_range(0..busy));
         let node = if rng.random_bool(0.7) { 0 } else { rng.random_range(1..=scenario.nodes) };
-        operations.push(PlannedOperation { at, client, node, action: action(rng, client, scenario.pace) });
+        operations.push(PlannedOperation { at, client, node, action: action(rng, client, scenario.pace, start) });
     }
     operations
 }
@@ -73,7 +84,7 @@ fn put(name: String, spec: TaskSpec) -> Action {
     Action::Put { name, spec: Box::new(spec), if_version: None, create_only: false, idempotency_key: None }
 }
 
-fn action(rng: &mut SmallRng, client: u32, pace: Pace) -> Action {
+fn action(rng: &mut SmallRng, client: u32, pace: Pace, start: Timestamp) -> Action {
     let name = format!("c{client}-{}", rng.random_range(0..NAMES));
     match rng.random_range(0..100) {
         0..40 => {
@@ -85,7 +96,7 @@ fn action(rng: &mut SmallRng, client: u32, pace: Pace) -> Action {
                 2 => key = Some(format!("k{client}-{}", rng.random_range(0..20))),
                 _ => {}
             }
-            Action::Put { name, spec: Box::new(spec(rng, pace)), if_version, create_only, idempotency_key: key }
+            Action::Put { name, spec: Box::new(spec(rng, pace, start)), if_version, create_only, idempotency_key: key }
         }
         40..48 => Action::Pause { name },
         48..58 => Action::Resume { name },
@@ -99,18 +110,26 @@ fn action(rng: &mut SmallRng, client: u32, pace: Pace) -> Action {
 }
 
 /// A definition. It is written as clients write it, in JSON.
-fn spec(rng: &mut SmallRng, pace: Pace) -> TaskSpec {
+fn spec(rng: &mut SmallRng, pace: Pace, start: Timestamp) -> TaskSpec {
+    let after = |seconds: u64| start.saturating_add(Millis::from_secs(seconds)).to_string();
     let schedule = |rng: &mut SmallRng| -> Value {
         let slow = if pace == Pace::Coarse { 3600 } else { 1 };
         match rng.random_range(0..10) {
             0 | 1 => json!({"delay": format!("{}ms", rng.random_range(0..8000) * slow)}),
-            2 => json!({"at": format!("2026-01-05T00:00:{:02}Z", rng.random_range(0..60))}),
+            2 => json!({"at": after(rng.random_range(0..60))}),
             3..6 => json!({"every": format!("{}ms", rng.random_range(700..6000) * slow)}),
             6 => {
-                json!({"repeat": format!("R{}/2026-01-05T00:00:{:02}Z/PT{}S", rng.random_range(1..6), rng.random_range(0..50), rng.random_range(1..5))})
+                let (count, first, period) = (rng.random_range(1..6), rng.random_range(0..50), rng.random_range(1..5));
+                json!({"repeat": format!("R{count}/{}/PT{period}S", after(first))})
+            }
+            7 if rng.random_bool(0.5) => {
+                // Fixed times in the hour that the clocks of Berlin go through twice, if it is that night.
+                let first = rng.random_range(0..30);
+                json!({"cron": format!("{first},{} 0 2 * * *", first + 29), "time_zone": "Europe/Berlin"})
             }
             7 => {
-                json!({"cron": format!("{}-59/{} * * * * *", rng.random_range(0..9), rng.random_range(1..6)), "time_zone": "Europe/Berlin"})
+                let (first, step) = (rng.random_range(0..9), rng.random_range(1..6));
+                json!({"cron": format!("{first}-59/{step} * * * * *"), "time_zone": "Europe/Berlin"})
             }
             _ => json!({"cron": format!("*/{} * * * * *", rng.random_range(1..8))}),
         }

@@ -41,7 +41,7 @@ use recorder::Recorder;
 pub fn simulate(order: &Order) -> Simulated {
     let order = order.clone();
     // What the nodes log goes to standard error, if it is asked for by RUST_LOG. It does not touch the trace.
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().try_init().ok();
     match std::thread::spawn(move || simulate_here(&order)).join() {
         Ok(simulated) => simulated,
@@ -53,8 +53,9 @@ fn simulate_here(order: &Order) -> Simulated {
     let runtime = Runtime::with_seed_and_config(order.seed, madsim::Config::default());
     // The command line refuses names there are not.
     sim::plant(order.planted.as_deref().and_then(Bug::by_name));
-    let plan = order.plan.clone().unwrap_or_else(|| draw::plan(&order.scenario, order.seed));
-    let (events, messages, simulated) = runtime.block_on(World::run(order.scenario.clone(), plan.clone()));
+    let scenario = Scenario { start: draw::start(&order.scenario, order.seed), ..order.scenario.clone() };
+    let plan = order.plan.clone().unwrap_or_else(|| draw::plan(&scenario, order.seed));
+    let (events, messages, simulated) = runtime.block_on(World::run(scenario.clone(), plan.clone()));
     let header = Header {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -62,10 +63,10 @@ fn simulate_here(order: &Order) -> Simulated {
         scenario: order.scenario.name.clone(),
         seed: Some(order.seed),
         planted: order.planted.clone(),
-        epoch_ms: order.scenario.start.as_millis(),
+        epoch_ms: scenario.start.as_millis(),
         nodes: (1..=u64::from(order.scenario.nodes)).map(NodeId).collect(),
         clock_error_ms: draw::clock_error_ms(&plan.faults),
-        lateness_bound_ms: lateness_bound(&order.scenario).0 as i64,
+        lateness_bound_ms: lateness_bound(&scenario).0 as i64,
     };
     let trace_hash = recorder::trace_hash(&events, messages);
     Simulated { history: History { header, events }, plan, trace_hash, simulated }

@@ -2,7 +2,7 @@
 
 use campanile_model::{
     Code, Command, LogPlace, Millis, Next, NodeId, Rejection, Reply, ShardId, ShardOwner, TaskChange, TaskId, TaskName,
-    TaskReply, TaskState, TaskStatus, Timestamp, Token, planted,
+    TaskReply, TaskState, TaskStatus, Timestamp, Token, planted, sometimes,
 };
 
 use super::Cached;
@@ -126,6 +126,7 @@ impl<'a> Apply<'a> {
     pub fn check_settled(&self, task: &TaskState) -> Answer<()> {
         match task.next {
             Some(next) if next.due_at <= self.time => {
+                sometimes!(NotSettled);
                 reject(Code::Conflict, format!("the occurrence due at {} is not decided yet", next.due_at))
             }
             _ => Ok(()),

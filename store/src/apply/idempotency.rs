@@ -1,6 +1,6 @@
 //! Requests that carry an `Idempotency-Key`: the first one's answer is kept and given again.
 
-use campanile_model::{Code, Idempotency, IdempotencyRow, Reply, limits, planted};
+use campanile_model::{Code, Idempotency, IdempotencyRow, Reply, limits, planted, sometimes};
 
 use super::context::{Answer, Apply, NAMESPACE, reject};
 use crate::{keys, tables};
@@ -17,6 +17,7 @@ impl Apply<'_> {
                         format!("idempotency key {key:?} was used for another request"),
                     );
                 }
+                sometimes!(AnswerRecalled);
                 Ok(Some(row.reply))
             }
             // The expired row's place is taken.
