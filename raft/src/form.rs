@@ -182,7 +182,7 @@ pub fn decode_record(mut record: Bytes) -> Result<Entry, RecordError> {
     let term = record.get_u64();
     let payload = match record.get_u8() {
         KIND_BLANK => EntryPayload::Blank,
-        KIND_NORMAL => EntryPayload::Normal(Proposal::decode(record)?),
+        KIND_NORMAL => EntryPayload::Normal(Proposal::from_bytes(record)?),
         KIND_MEMBERSHIP => EntryPayload::Membership(codec::decode::<MembershipForm>(&record)?.try_into()?),
         kind => return Err(RecordError::Kind(kind)),
     };
@@ -195,7 +195,7 @@ mod tests {
     use campanile_model::{Command, Timestamp};
 
     fn entries() -> Vec<Entry> {
-        let proposal = Proposal::new(campanile_model::Entry {
+        let proposal = Proposal::new(&campanile_model::Entry {
             time: Timestamp::from_millis(7),
             commands: vec![Command::TrimTimers { before: Timestamp::from_millis(5) }],
         });

@@ -287,7 +287,8 @@ impl Writer {
         match &entry.payload {
             EntryPayload::Blank => Ok(Vec::new()),
             EntryPayload::Normal(proposal) => {
-                self.applier.apply(entry.log_id.index, proposal.entry()).map_err(io_error)
+                let commands = proposal.decode().map_err(|error| invalid(error.into()))?;
+                self.applier.apply(entry.log_id.index, &commands).map_err(io_error)
             }
             EntryPayload::Membership(membership) => {
                 self.position.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
