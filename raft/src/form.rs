@@ -235,4 +235,19 @@ mod tests {
             }
         }
     }
+
+    /// The commands are decoded only when the entry is applied, which is too late to refuse it.
+    #[test]
+    fn commands_of_another_version_do_not_get_into_the_log() {
+        let version = <campanile_model::Entry as Versioned>::VERSION;
+        for other in [0, version + 1, u8::MAX] {
+            let mut record = Vec::new();
+            encode_record(&entries()[1], &mut record);
+            record[HEADER_BYTES] = other;
+            let crc = crc32fast::hash(&record[CRC_BYTES..]);
+            record[..CRC_BYTES].copy_from_slice(&crc.to_be_bytes());
+            let error = decode_record(record.into()).unwrap_err();
+            assert!(matches!(error, RecordError::Body(CodecError::Version { found, .. }) if found == other), "{error}");
+        }
+    }
 }
