@@ -63,6 +63,16 @@ pub fn decode<T: Versioned>(bytes: &[u8]) -> Result<T, CodecError> {
     decode_body(T::NAME, body)
 }
 
+/// Whether [`decode`] knows the version in front of these bytes, without decoding them.
+pub fn check_version<T: Versioned>(bytes: &[u8]) -> Result<(), CodecError> {
+    let &found = bytes.first().ok_or(CodecError::Empty { name: T::NAME })?;
+    // The current version and the one before it, if there was one.
+    if found == T::VERSION || (found > 0 && found == T::VERSION - 1) {
+        return Ok(());
+    }
+    Err(CodecError::Version { name: T::NAME, found, known: T::VERSION })
+}
+
 /// Reads a body without version byte, as [`Versioned::decode_previous`] does for an old form.
 pub fn decode_body<T: Decode<()>>(name: &'static str, body: &[u8]) -> Result<T, CodecError> {
     let (value, used) =

@@ -89,7 +89,8 @@ impl Default for SnapshotPolicy {
 /// What bounds the memory of proposals and of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of the log's tail kept in memory.
+    /// Bytes of the log's tail kept in memory for followers that are a little behind; what is not written yet is kept
+    /// in any case.
     pub log_cache_bytes: usize,
     /// Bytes of proposals, waiting and in flight, of each lane.
     pub fire_bytes: usize,
@@ -103,7 +104,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            log_cache_bytes: 64 << 20,
+            log_cache_bytes: 16 << 20,
             fire_bytes: 32 << 20,
             outcome_bytes: 16 << 20,
             api_bytes: 32 << 20,

@@ -182,7 +182,7 @@ pub fn decode_record(mut record: Bytes) -> Result<Entry, RecordError> {
     let term = record.get_u64();
     let payload = match record.get_u8() {
         KIND_BLANK => EntryPayload::Blank,
-        KIND_NORMAL => EntryPayload::Normal(Proposal::decode(record)?),
+        KIND_NORMAL => EntryPayload::Normal(Proposal::from_bytes(record)?),
         KIND_MEMBERSHIP => EntryPayload::Membership(codec::decode::<MembershipForm>(&record)?.try_into()?),
         kind => return Err(RecordError::Kind(kind)),
     };
@@ -195,7 +195,7 @@ mod tests {
     use campanile_model::{Command, Timestamp};
 
     fn entries() -> Vec<Entry> {
-        let proposal = Proposal::new(campanile_model::Entry {
+        let proposal = Proposal::new(&campanile_model::Entry {
             time: Timestamp::from_millis(7),
             commands: vec![Command::TrimTimers { before: Timestamp::from_millis(5) }],
         });
@@ -233,6 +233,21 @@ mod tests {
             for length in 0..record.len() {
                 assert!(decode_record(record[..length].to_vec().into()).is_err(), "cut to {length}");
             }
+        }
+    }
+
+    /// The commands are decoded only when the entry is applied, which is too late to refuse it.
+    #[test]
+    fn commands_of_another_version_do_not_get_into_the_log() {
+        let version = <campanile_model::Entry as Versioned>::VERSION;
+        for other in [0, version + 1, u8::MAX] {
+            let mut record = Vec::new();
+            encode_record(&entries()[1], &mut record);
+            record[HEADER_BYTES] = other;
+            let crc = crc32fast::hash(&record[CRC_BYTES..]);
+            record[..CRC_BYTES].copy_from_slice(&crc.to_be_bytes());
+            let error = decode_record(record.into()).unwrap_err();
+            assert!(matches!(error, RecordError::Body(CodecError::Version { found, .. }) if found == other), "{error}");
         }
     }
 }

@@ -291,12 +291,13 @@ impl Writer {
                 Ok(Vec::new())
             }
             EntryPayload::Normal(proposal) => {
-                let replies = self.applier.apply(entry.log_id.index, proposal.entry()).map_err(io_error)?;
+                let commands = proposal.decode().map_err(|error| invalid(error.into()))?;
+                let replies = self.applier.apply(entry.log_id.index, &commands).map_err(io_error)?;
                 #[cfg(madsim)]
                 campanile_model::sim::applied(
                     entry.log_id.index,
                     crate::types::term_of(&entry.log_id),
-                    proposal.entry(),
+                    &commands,
                     &replies,
                 );
                 Ok(replies)

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
@@ -60,38 +59,37 @@ impl fmt::Display for PeerNode {
     }
 }
 
-/// A log entry's content, encoded once: the same bytes go to the disk and to every follower.
+/// A log entry's content, encoded: the same bytes go to the disk and to every follower.
+///
+/// Only these bytes are kept, because decoded commands take several times their room and the log's tail stays in memory.
+/// They are decoded when the entry is applied, and the commands are gone when it has been.
 #[derive(Clone)]
-pub struct Proposal(Arc<Encoded>);
-
-struct Encoded {
-    entry: LogEntry,
-    bytes: Bytes,
-}
+pub struct Proposal(Bytes);
 
 impl Proposal {
-    pub fn new(entry: LogEntry) -> Self {
-        let bytes = codec::encode(&entry).into();
-        Self(Arc::new(Encoded { entry, bytes }))
+    pub fn new(entry: &LogEntry) -> Self {
+        Self(codec::encode(entry).into())
     }
 
-    pub fn decode(bytes: Bytes) -> Result<Self, CodecError> {
-        let entry = codec::decode(&bytes)?;
-        Ok(Self(Arc::new(Encoded { entry, bytes })))
+    /// Content read from a disk or a peer. A version that this build cannot apply is refused here, before the entry can
+    /// become part of the log.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, CodecError> {
+        codec::check_version::<LogEntry>(&bytes)?;
+        Ok(Self(bytes))
     }
 
-    pub fn entry(&self) -> &LogEntry {
-        &self.0.entry
+    pub fn decode(&self) -> Result<LogEntry, CodecError> {
+        codec::decode(&self.0)
     }
 
     pub fn bytes(&self) -> &Bytes {
-        &self.0.bytes
+        &self.0
     }
 }
 
 impl fmt::Debug for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} commands at {}", self.entry().commands.len(), self.entry().time)
+        write!(f, "commands of {} bytes", self.0.len())
     }
 }
 

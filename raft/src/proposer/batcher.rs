@@ -159,7 +159,7 @@ impl Batcher {
             return;
         }
         let jobs = draft.jobs;
-        let proposal = Proposal::new(Entry { time, commands: draft.commands });
+        let proposal = Proposal::new(&Entry { time, commands: draft.commands });
         let (responder, result) = OneshotResponder::new_pair();
         let write = self.parts.raft.write(proposal).with_leader(CommittedLeaderId::new(term)).responder(responder);
         if write.await.is_err() {

@@ -1,7 +1,7 @@
 //! How the databases are tuned, and why. Measurements behind the numbers are in the book (docs, "Facts measured").
 //!
-//! Memory is bounded per disk, not per family: one block cache, which also holds index and filter blocks, and one
-//! bound for all memtables. Background work is bounded in jobs and in bytes a second, so that a burst of writes does
+//! Memory is bounded per disk, not per family: one block cache, which also holds index and filter blocks, one bound for
+//! the memtables of the state, and small ones for the log. Background work is bounded in jobs and in bytes a second, so that a burst of writes does
 //! not stall the commits that follow it.
 
 use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options, WriteBufferManager};
@@ -14,11 +14,15 @@ const GIB: usize = 1 << 30;
 /// Data, index and filter blocks of all databases of a disk.
 const BLOCK_CACHE_BYTES: usize = 64 * MIB;
 
-/// Memtables of all databases of a disk together. RocksDB flushes at nine tenths of it.
-const MEMTABLES_BYTES: usize = 96 * MIB;
+/// Memtables of all state databases of a disk together. RocksDB flushes at seven eighths of it. The log is not counted:
+/// it would be flushed in crumbs whenever the state has come near the bound.
+const STATE_MEMTABLES_BYTES: usize = 48 * MIB;
 
-/// One memtable. 64 MB was three times as fast as 256 MB on random keys.
-const MEMTABLE_BYTES: usize = 64 * MIB;
+/// One memtable of the state. On random keys larger ones are slower: 64 MB was three times as fast as 256 MB.
+const STATE_MEMTABLE_BYTES: usize = 32 * MIB;
+
+/// One memtable of the log. Its keys are in order and its tail is cached beside it, so a large one has no use.
+const LOG_MEMTABLE_BYTES: usize = 16 * MIB;
 
 /// Files opened at one time by each database; their index blocks live in the cache.
 const OPEN_FILES: i32 = 256;
@@ -52,7 +56,7 @@ impl Default for Memory {
         Memory {
             blocks: Cache::new_lru_cache(BLOCK_CACHE_BYTES),
             // No stall at the bound: a flush begins below it, and a stalled commit would cost more than the excess.
-            memtables: WriteBufferManager::new_write_buffer_manager(MEMTABLES_BYTES, false),
+            memtables: WriteBufferManager::new_write_buffer_manager(STATE_MEMTABLES_BYTES, false),
         }
     }
 }
@@ -62,7 +66,6 @@ pub fn database_options(purpose: Purpose, memory: &Memory) -> Options {
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_paranoid_checks(true);
-    options.set_write_buffer_manager(&memory.memtables);
 
     options.set_max_open_files(OPEN_FILES);
     options.set_max_background_jobs(BACKGROUND_JOBS);
@@ -84,7 +87,10 @@ pub fn database_options(purpose: Purpose, memory: &Memory) -> Options {
             options.set_track_and_verify_wals_in_manifest(true);
             options.set_max_total_wal_size(WAL_BYTES);
         }
-        Purpose::State => options.set_atomic_flush(true),
+        Purpose::State => {
+            options.set_atomic_flush(true);
+            options.set_write_buffer_manager(&memory.memtables);
+        }
     }
     options
 }
@@ -97,7 +103,6 @@ pub fn family_options(purpose: Purpose, memory: &Memory) -> Options {
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
 
     let mut options = Options::default();
-    options.set_write_buffer_size(MEMTABLE_BYTES);
     options.set_max_write_buffer_number(3);
     options.set_target_file_size_base(32 * MIB as u64);
     options.set_max_bytes_for_level_base(256 * MIB as u64);
@@ -112,8 +117,12 @@ pub fn family_options(purpose: Purpose, memory: &Memory) -> Options {
 
     match purpose {
         // Read back within seconds, mostly from memory, then deleted: compressing it would be wasted.
-        Purpose::Log => options.set_compression_type(DBCompressionType::None),
+        Purpose::Log => {
+            options.set_compression_type(DBCompressionType::None);
+            options.set_write_buffer_size(LOG_MEMTABLE_BYTES);
+        }
         Purpose::State => {
+            options.set_write_buffer_size(STATE_MEMTABLE_BYTES);
             options.set_compression_type(DBCompressionType::Lz4);
             blocks.set_bloom_filter(10.0, false);
             blocks.set_optimize_filters_for_memory(true);
