@@ -20,7 +20,7 @@ mod window;
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{Command, NodeId, Timestamp, planted, sometimes};
+use campanile_model::{Command, NodeId, Timestamp, planted};
 use campanile_raft::{Clock, Delivery, EffectStream, Lane, Replica};
 use campanile_store::{Effect, Effects, StoreError};
 
@@ -145,7 +145,7 @@ impl Reign {
                     if !still.is_leader || !still.ready {
                         #[cfg(madsim)]
                         if self.proposals.is_busy() {
-                            sometimes!(DeposedWhileFiring);
+                            campanile_model::sometimes!(DeposedWhileFiring);
                         }
                         return Ok(Ended::Deposed);
                     }

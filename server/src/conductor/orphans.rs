@@ -91,9 +91,9 @@ async fn search(context: &Context) -> StoreResult<()> {
 
 fn action(view: &View, run: &Run, now: Timestamp) -> StoreResult<AttemptAction> {
     let repeatable = view.spec(run.task, run.version)?.is_some_and(|spec| {
-        (spec.delivery == Delivery::AtLeastOnce || planted!(AtMostOnceRepeated))
-            && (run.attempt < spec.retry.max_attempts || planted!(AttemptsUnbounded))
-            && spec.deadline.is_none_or(|deadline| now.since(run.fired_at) <= deadline)
+        let may_repeat = spec.delivery == Delivery::AtLeastOnce || planted!(AtMostOnceRepeated);
+        let one_left = run.attempt < spec.retry.max_attempts || planted!(AttemptsUnbounded);
+        may_repeat && one_left && spec.deadline.is_none_or(|deadline| now.since(run.fired_at) <= deadline)
     });
     Ok(if repeatable { AttemptAction::Repeat } else { AttemptAction::GiveUp })
 }

@@ -49,6 +49,9 @@ pub use index::Facts;
 /// A checker.
 pub type Check = fn(&Facts) -> Finding;
 
+/// A checker with indexes of its own.
+pub type Oracle = fn(&History) -> Finding;
+
 /// Every invariant by the name it has in reports, which is that of its file.
 pub const ALL: &[(&str, Check)] = &[
     ("unique_fire", unique_fire::check),
@@ -76,7 +79,7 @@ pub const ALL: &[(&str, Check)] = &[
 ];
 
 /// Those that follow each task or client through the whole history, and have indexes of their own.
-pub const ORACLES: &[(&str, fn(&History) -> Finding)] = &[
+pub const ORACLES: &[(&str, Oracle)] = &[
     (no_lost_fire::NAME, no_lost_fire::check),
     (linearizable::NAME, linearizable::check),
     (dedup::NAME, dedup::check),
