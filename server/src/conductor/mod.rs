@@ -20,7 +20,7 @@ mod window;
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{Command, NodeId, Timestamp, planted};
+use campanile_model::{Command, Millis, NodeId, Timestamp, planted};
 use campanile_raft::{Clock, Delivery, EffectStream, Lane, Replica};
 use campanile_store::{Effect, Effects, StoreError};
 
@@ -215,6 +215,9 @@ impl Reign {
                 Effect::TaskArmed { task, .. } if planted!(EffectDropped) && task.0 % 5 == 0 => {}
                 Effect::TaskArmed { task, wake_at, timer } => self.window.arm_task(*task, *wake_at, *timer),
                 Effect::RetryArmed { .. } if planted!(RetryForgotten) => {}
+                Effect::RetryArmed { run, token, wake_at } if planted!(RetryTooEarly) => {
+                    self.window.arm_retry(*run, wake_at.saturating_sub(Millis(250)), *token);
+                }
                 Effect::RetryArmed { run, token, wake_at } => self.window.arm_retry(*run, *wake_at, *token),
                 Effect::ExpiryArmed { task, wake_at } => self.window.arm_expiry(*task, *wake_at),
                 Effect::TrimDue { task } => self.housekeeping.trim(*task),

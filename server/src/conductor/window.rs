@@ -55,6 +55,7 @@ impl Window {
     }
 
     pub fn advance(&mut self, now: Timestamp) -> Vec<(Timestamp, Armed)> {
+        let now = if planted!(EarlyFire) { now.saturating_add(Millis(120)) } else { now };
         let mut due = Vec::new();
         self.wheel.advance(now, &mut due);
         due
@@ -121,8 +122,9 @@ impl Window {
                 self.filled_until = last.key.wake_at;
             }
             _ => {
+                let until = if planted!(WindowEdgeLost) { until.saturating_add(Millis(5000)) } else { until };
                 self.edge = Some(before(until));
-                self.filled_until = if planted!(WindowEdgeLost) { until.saturating_sub(Millis(2000)) } else { until };
+                self.filled_until = until;
             }
         }
         Ok(())

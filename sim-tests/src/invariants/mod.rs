@@ -8,6 +8,7 @@ mod attempt_exclusive;
 mod bounded_lateness;
 mod bounded_retries;
 mod bounds;
+mod catch_up;
 mod chronos;
 mod coverage;
 mod decided_once;
@@ -75,6 +76,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("monotonic", monotonic::check),
     ("raft_order", raft_order::check),
     ("bounds", bounds::check),
+    ("catch_up", catch_up::check),
     ("liveness", liveness::check),
 ];
 
