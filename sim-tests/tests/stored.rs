@@ -37,7 +37,7 @@ fn a_stored_history_is_drawn() {
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stdout.contains("Timeline: "), "{stdout}");
     let page = std::fs::read_to_string(page).unwrap();
-    for piece in ["nightly-report", "\"name\":\"isolate\"", "leads term 2", "append_entries", "7200"] {
+    for piece in ["nightly-report", "\"name\":\"isolate\"", "leads term 2", "7200"] {
         assert!(page.contains(piece), "{piece}");
     }
 }

@@ -144,7 +144,7 @@ fn spec(rng: &mut SmallRng, pace: Pace, start: Timestamp) -> TaskSpec {
         "payload": {"n": rng.random_range(0..1000)},
         "overlap": overlap[rng.random_range(0..overlap.len())],
         "timeout": format!("{}ms", rng.random_range(800..4000)),
-        "catch_up": {"grace": format!("{}ms", rng.random_range(500..10_000)), "window": format!("{}s", rng.random_range(3..90)), "policy": catch_up[rng.random_range(0..catch_up.len())]},
+        "catch_up": {"grace": format!("{}ms", rng.random_range(1000..10_000)), "window": format!("{}s", rng.random_range(3..90)), "policy": catch_up[rng.random_range(0..catch_up.len())]},
         "retry": {"max_attempts": rng.random_range(1..5), "initial": "300ms", "factor": 2, "max": "3s", "jitter": 0.2},
     });
     let fields = spec.as_object_mut().expect("an object was made above");
