@@ -209,6 +209,21 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// The task's name, for what is about a task.
+    pub fn task_name(&self) -> Option<&str> {
+        match self {
+            Self::Put { name, .. }
+            | Self::Pause { name }
+            | Self::Resume { name }
+            | Self::Delete { name, .. }
+            | Self::Trigger { name, .. }
+            | Self::Get { name } => Some(name),
+            Self::CancelRun { .. } | Self::GetRun { .. } => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Outcome {

@@ -106,15 +106,7 @@ impl<'h> Operation<'h> {
 
     /// The task's name, for what is about a task.
     pub fn name(&self) -> Option<&'h str> {
-        match self.action {
-            Action::Put { name, .. }
-            | Action::Pause { name }
-            | Action::Resume { name }
-            | Action::Delete { name, .. }
-            | Action::Trigger { name, .. }
-            | Action::Get { name } => Some(name),
-            Action::CancelRun { .. } | Action::GetRun { .. } => None,
-        }
+        self.action.task_name()
     }
 }
 

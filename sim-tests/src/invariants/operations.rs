@@ -22,15 +22,7 @@ const UNSURE: [&str; 3] = ["outcome_unknown", "internal", "request_timeout"];
 impl<'h> Operation<'h> {
     /// The task's name that it is about.
     pub fn name(&self) -> Option<&'h str> {
-        match self.action {
-            Action::Put { name, .. }
-            | Action::Pause { name }
-            | Action::Resume { name }
-            | Action::Delete { name, .. }
-            | Action::Trigger { name, .. }
-            | Action::Get { name } => Some(name),
-            Action::CancelRun { .. } | Action::GetRun { .. } => None,
-        }
+        self.action.task_name()
     }
 
     pub fn key(&self) -> Option<&'h str> {
