@@ -56,6 +56,22 @@ macro_rules! wrote {
     };
 }
 
+/// Tells the simulator how full something bounded is, by name, with its limit. Nothing in a real build.
+#[cfg(not(madsim))]
+#[macro_export]
+macro_rules! filled {
+    ($name:literal, $most:expr, $limit:expr) => {};
+}
+
+/// Tells the simulator how full something bounded is, by name, with its limit.
+#[cfg(madsim)]
+#[macro_export]
+macro_rules! filled {
+    ($name:literal, $most:expr, $limit:expr) => {
+        $crate::sim::filled($name, $most, $limit)
+    };
+}
+
 #[cfg(madsim)]
 mod simulated {
     use std::cell::{Cell, RefCell};
@@ -185,12 +201,14 @@ mod simulated {
     }
 
     type Observer = Box<dyn FnMut(Applied<'_>)>;
+    type Gauge = Box<dyn FnMut(&'static str, usize, usize)>;
 
     thread_local! {
         static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
         static MARKS: RefCell<BTreeMap<Mark, u64>> = const { RefCell::new(BTreeMap::new()) };
         static ROWS: RefCell<Vec<Row>> = const { RefCell::new(Vec::new()) };
         static OBSERVER: RefCell<Option<Observer>> = const { RefCell::new(None) };
+        static GAUGE: RefCell<Option<Gauge>> = const { RefCell::new(None) };
     }
 
     pub fn plant(bug: Option<Bug>) {
@@ -213,6 +231,15 @@ mod simulated {
     /// Whom to tell of every entry that any node applies.
     pub fn observe(observer: impl FnMut(Applied<'_>) + 'static) {
         OBSERVER.set(Some(Box::new(observer)));
+    }
+
+    /// Whom to tell how full what is bounded is: its name, its content, its limit.
+    pub fn gauge(gauge: impl FnMut(&'static str, usize, usize) + 'static) {
+        GAUGE.set(Some(Box::new(gauge)));
+    }
+
+    pub fn filled(name: &'static str, most: usize, limit: usize) {
+        GAUGE.with_borrow_mut(|gauge| gauge.as_mut().map(|gauge| gauge(name, most, limit)));
     }
 
     /// The store tells of a row it writes.

@@ -9,13 +9,14 @@
 //! 3. The leader's own lease is its leadership: it ends before any other node may be elected.
 //! 4. From the answer the node measures how far its wall clock is from the leader's (half a round trip, as NTP does)
 //!    and says so in its next beat. From these the leader judges its own clock: further than allowed from the median of
-//!    the voters it hears, itself included, it stops stamping and hands over.
+//!    the voters it hears, itself included, it stops stamping and hands over. What a node measured as a follower counts
+//!    until it has been judged as a leader.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use campanile_model::{NodeId, planted};
+use campanile_model::{NodeId, filled, planted};
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 
@@ -193,6 +194,12 @@ impl Beats {
         ahead.filter(|(term, _)| *term == leadership.term).map(|(_, ahead_us)| ahead_us as f64 / 1000.0)
     }
 
+    /// How far a member's wall clock is ahead of this leader's, if it is further than may be.
+    pub fn clock_off_ms(&self, node: NodeId) -> Option<i64> {
+        let ahead_us = self.inner.state().heard.get(&node)?.ahead_us?;
+        (ahead_us.abs() > self.inner.max_skew_us).then_some(ahead_us / 1000)
+    }
+
     /// Whether this node, if it leads, may stamp its clock into entries.
     pub fn stamping_allowed(&self) -> bool {
         self.inner.stamping.is_allowed()
@@ -285,7 +292,7 @@ impl Inner {
     /// `span` after the last time a quorum confirmed this leader.
     fn confirmed_until(&self, span: Duration, now: Instant) -> Instant {
         let metrics = self.raft.data_metrics();
-        let acknowledged = metrics.borrow_watched().last_quorum_acked.map(|at| *at);
+        let acknowledged = metrics.borrow_watched().last_quorum_acked.map(|at| at.0);
         acknowledged.map_or(now, |acknowledged| acknowledged.min(now) + span)
     }
 
@@ -304,8 +311,16 @@ impl Inner {
         let round_trip = self.clock.instant().saturating_duration_since(sent);
         let midpoint_us = sent_us + i64::try_from(round_trip.as_micros() / 2).unwrap_or(0);
         let grant = Duration::from_millis(grant_ms).min(self.timing.lease);
+        // A measurement is off by up to half its round trip: one that took too long says nothing.
+        let measured = round_trip <= Duration::from_micros(self.max_skew_us.unsigned_abs());
+        let ahead_us = midpoint_us - wall_us;
+        if measured {
+            self.stamping.compared(ahead_us.abs() <= self.max_skew_us);
+        }
         let mut state = self.state();
-        state.ahead = Some((term, midpoint_us - wall_us));
+        if measured {
+            state.ahead = Some((term, ahead_us));
+        }
         state.answered = Some((leader, self.clock.instant()));
         if !grant.is_zero() {
             if state.pending.len() == PENDING_GRANTS {
@@ -313,6 +328,7 @@ impl Inner {
                 state.pending.pop_front();
             }
             state.pending.push_back((applied, sent + grant));
+            filled!("pending grants", state.pending.len(), PENDING_GRANTS);
         }
     }
 
@@ -322,7 +338,7 @@ impl Inner {
         let (verdict, hand_over) = {
             let mut state = self.state();
             state.ahead = None;
-            let verdict = self.judge(&state, now);
+            let Some(verdict) = self.judge(&state, now) else { return };
             let due = state.handed_over.is_none_or(|at| now.saturating_duration_since(at) >= HAND_OVER_EVERY);
             let hand_over = verdict.successor.filter(|_| !verdict.allowed && due);
             if hand_over.is_some() {
@@ -347,16 +363,22 @@ impl Inner {
         }
     }
 
-    fn judge(&self, state: &State, now: Instant) -> Verdict {
+    /// What the voters that are heard say of this leader's clock. `None` for as long as they may yet say something for
+    /// the first time.
+    fn judge(&self, state: &State, now: Instant) -> Option<Verdict> {
         let reachable = self.timing.beat * REACHABLE_BEATS;
         let position = self.position.borrow();
-        let others = position.membership.voter_ids().map(NodeId).filter(|voter| *voter != self.node);
-        let ahead = others.filter_map(|voter| {
-            let heard = state.heard.get(&voter)?;
+        let others: Vec<NodeId> =
+            position.membership.voter_ids().map(NodeId).filter(|voter| *voter != self.node).collect();
+        let ahead = others.iter().filter_map(|voter| {
+            let heard = state.heard.get(voter)?;
             let fresh = now.saturating_duration_since(heard.at) <= reachable;
-            Some((voter, heard.ahead_us.filter(|_| fresh)?))
+            Some((*voter, heard.ahead_us.filter(|_| fresh)?))
         });
-        judge(&ahead.collect::<BTreeMap<_, _>>(), self.max_skew_us)
+        let ahead: BTreeMap<_, _> = ahead.collect();
+        let leading = state.leading_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let too_soon = ahead.is_empty() && !others.is_empty() && leading < self.timing.beat * REMEASURE_BEATS;
+        (!too_soon).then(|| judge(&ahead, self.max_skew_us))
     }
 }
 

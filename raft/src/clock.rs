@@ -1,7 +1,8 @@
 //! The one place that reads a clock.
 //!
 //! Wall time decides what is due and is stamped into log entries; monotonic time measures leases and deadlines. The two
-//! are never mixed. Under the simulator both are intercepted and virtual.
+//! are never mixed. Under the simulator both are intercepted and virtual, and each machine's may run at a rate of its
+//! own: whoever waits or measures asks here, never tokio or std.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,12 +12,27 @@ use campanile_model::Timestamp;
 
 /// Monotonic time, for what has no node at hand (deadlines, back-off).
 pub fn instant() -> Instant {
-    Instant::now()
+    let now = Instant::now();
+    #[cfg(madsim)]
+    let now = rates::seen(now);
+    now
 }
 
 /// Waits, for what has no node at hand.
 pub async fn sleep(span: Duration) {
-    tokio::time::sleep(span).await;
+    timer(span).await;
+}
+
+/// A timer of the runtime that ends after `span`, as this machine measures it.
+pub fn timer(span: Duration) -> tokio::time::Sleep {
+    #[cfg(madsim)]
+    let span = rates::truly(span);
+    tokio::time::sleep(span)
+}
+
+/// A timer of the runtime that ends when this machine's [`instant`] is `deadline`.
+pub fn timer_until(deadline: Instant) -> tokio::time::Sleep {
+    timer(deadline.saturating_duration_since(instant()))
 }
 
 /// A node's clocks. Clones share the shift of the wall clock.
@@ -66,7 +82,72 @@ impl Clock {
     }
 
     pub async fn sleep_until(&self, deadline: Instant) {
-        tokio::time::sleep_until(deadline.into()).await;
+        timer_until(deadline).await;
+    }
+}
+
+/// How fast the monotonic clocks of machines run, for the simulator: an oscillator that is off makes a lease longer, or
+/// an election shorter, on its machine alone.
+#[cfg(madsim)]
+pub mod rates {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+    use std::time::{Duration, Instant};
+
+    use madsim::task::NodeId;
+
+    const MILLION: u128 = 1_000_000;
+
+    /// A clock that goes on from `seen` as true time goes on from `truly`.
+    #[derive(Clone, Copy)]
+    struct Rate {
+        truly: Instant,
+        seen: Instant,
+        /// Microseconds it counts in a true second.
+        micros: u128,
+    }
+
+    impl Rate {
+        fn seen(&self, truly: Instant) -> Instant {
+            let passed = truly.saturating_duration_since(self.truly).as_nanos();
+            self.seen + Duration::from_nanos(u64::try_from(passed * self.micros / MILLION).unwrap_or(u64::MAX))
+        }
+    }
+
+    thread_local! {
+        /// Machines whose clock has ever been off.
+        static RATES: RefCell<BTreeMap<NodeId, Rate>> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    /// From now on a machine's monotonic clock is fast (or slow) by so many of a million; with 0 it is right again.
+    pub fn set(machine: NodeId, ppm: i32) {
+        let truly = Instant::now();
+        RATES.with_borrow_mut(|rates| {
+            let seen = rates.get(&machine).map_or(truly, |rate| rate.seen(truly));
+            let micros = MILLION.saturating_add_signed(i128::from(ppm)).max(1);
+            rates.insert(machine, Rate { truly, seen, micros });
+        });
+    }
+
+    fn current() -> Option<Rate> {
+        RATES.with_borrow(|rates| if rates.is_empty() { None } else { rates.get(&madsim::plugin::node()).copied() })
+    }
+
+    /// What this machine's clock shows.
+    pub fn seen(truly: Instant) -> Instant {
+        current().map_or(truly, |rate| rate.seen(truly))
+    }
+
+    /// How long it truly takes until this machine's clock has gone on by `span`.
+    pub fn truly(span: Duration) -> Duration {
+        match current() {
+            // A wait of no end stays one.
+            Some(rate) if span < Duration::from_secs(1 << 32) => {
+                let nanos = span.as_nanos() * MILLION / rate.micros;
+                Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+            }
+            _ => span,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use tokio::sync::watch;
 
+use crate::beats::Beats;
 use crate::clock;
 use crate::error::MembershipError;
 use crate::identity::Identity;
@@ -42,12 +43,19 @@ struct Inner {
     identity: Identity,
     raft: Raft,
     peers: Peers,
+    beats: Beats,
     leadership: watch::Receiver<Leadership>,
 }
 
 impl Members {
-    pub fn new(identity: Identity, raft: Raft, peers: Peers, leadership: watch::Receiver<Leadership>) -> Self {
-        Self { inner: Arc::new(Inner { identity, raft, peers, leadership }) }
+    pub fn new(
+        identity: Identity,
+        raft: Raft,
+        peers: Peers,
+        beats: Beats,
+        leadership: watch::Receiver<Leadership>,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { identity, raft, peers, beats, leadership }) }
     }
 
     /// Makes the change, here or on the leader.
@@ -119,16 +127,22 @@ impl Inner {
         written(rt::timeout(CHANGE, self.raft.change_membership(voters, true)).await)
     }
 
-    /// Asks the newcomer who it is; a few times, since it may have started a moment ago.
+    /// Asks the newcomer who it is; a few times, since it may have started a moment ago and not have heard yet which
+    /// cluster it is to join.
     async fn greet(&self, node: NodeId, peer: &str) -> Result<HelloAnswer, CallError> {
         let channel = self.peers.channel(node, peer, Traffic::Control);
         let mut tries = 0;
         loop {
             tries += 1;
-            match channel.ask(wire::HELLO, HELLO).await {
-                Err(CallError::Unreachable(_)) if tries < HELLO_TRIES => clock::sleep(HELLO_AGAIN).await,
-                result => return result,
+            let result: Result<HelloAnswer, CallError> = channel.ask(wire::HELLO, HELLO).await;
+            let early = match &result {
+                Ok(hello) => hello.cluster.is_none(),
+                Err(error) => matches!(error, CallError::Unreachable(_)),
+            };
+            if !early || tries == HELLO_TRIES {
+                return result;
             }
+            clock::sleep(HELLO_AGAIN).await;
         }
     }
 
@@ -154,6 +168,11 @@ impl Inner {
     async fn transfer(&self, to: NodeId) -> Result<(), MembershipError> {
         if !self.is_voter(to) {
             return Err(MembershipError::NotMember(to));
+        }
+        if let Some(off_ms) = self.beats.clock_off_ms(to) {
+            // It would lead, and not be allowed to fire.
+            let reason = format!("the clock of node {to} is {off_ms} ms off the leader's");
+            return Err(MembershipError::Refused(reason));
         }
         let stopped = |_| MembershipError::NoLeader;
         self.raft.trigger().transfer_leader(to.0).await.map_err(|_| MembershipError::NoLeader)?;

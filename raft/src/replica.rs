@@ -129,7 +129,7 @@ impl Replica {
             clock.clone(),
             fatal.clone(),
         );
-        let members = Members::new(identity.clone(), raft.clone(), peers, leadership.clone());
+        let members = Members::new(identity.clone(), raft.clone(), peers, beats.clone(), leadership.clone());
         if let Err(error) = formation.check_cluster().await {
             // Nothing has been answered to anybody yet.
             stop.send_replace(true);

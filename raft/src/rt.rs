@@ -14,6 +14,8 @@ use rand::rngs::SmallRng;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::clock;
+
 /// Runs a task on the current runtime. It ends by itself or with the runtime; nobody waits for it.
 pub fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(future);
@@ -53,7 +55,11 @@ pub fn rng() -> SmallRng {
 
 /// Waits for a future, at most `span`. `None` when the time is up.
 pub async fn timeout<F: Future>(span: Duration, future: F) -> Option<F::Output> {
-    tokio::time::timeout(span, future).await.ok()
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = clock::sleep(span) => None,
+    }
 }
 
 /// A TCP connection that sends at once and flushes only what was written.
@@ -173,6 +179,29 @@ pub mod links {
         static CUT: RefCell<BTreeSet<(IpAddr, IpAddr)>> = const { RefCell::new(BTreeSet::new()) };
         static MACHINES: RefCell<BTreeMap<String, IpAddr>> = const { RefCell::new(BTreeMap::new()) };
         static REPLAY_PER_MILLE: Cell<u32> = const { Cell::new(0) };
+        static WATCHER: RefCell<Option<Watcher>> = const { RefCell::new(None) };
+    }
+
+    /// Hears of every peer call that is sent: to which address, what it is, and whether a cut is in the way.
+    type Watcher = Box<dyn FnMut(&str, &'static str, bool)>;
+
+    /// Whom to tell of peer calls.
+    pub fn watch(watcher: impl FnMut(&str, &'static str, bool) + 'static) {
+        WATCHER.set(Some(Box::new(watcher)));
+    }
+
+    /// A peer call is sent.
+    pub fn sent(address: &str, what: &'static str) {
+        let cut = ends(address).is_some_and(|(ours, theirs)| is_cut(ours, theirs));
+        WATCHER.with_borrow_mut(|watcher| watcher.as_mut().map(|watcher| watcher(address, what, cut)));
+    }
+
+    /// The addresses of this machine and of another.
+    fn ends(address: &str) -> Option<(IpAddr, IpAddr)> {
+        let machine = madsim::plugin::node().to_string();
+        let ours = MACHINES.with_borrow(|machines| machines.get(&machine).copied())?;
+        let theirs = address.parse::<SocketAddr>().ok()?.ip();
+        Some((ours, theirs))
     }
 
     /// The address of a machine, so that connections from it can be told.
@@ -203,10 +232,7 @@ pub mod links {
 
     /// Waits until messages pass between this machine and another, both ways.
     pub async fn passable(address: &str) {
-        let machine = madsim::plugin::node().to_string();
-        let ours = MACHINES.with_borrow(|machines| machines.get(&machine).copied());
-        let theirs = address.parse::<SocketAddr>().ok().map(|address| address.ip());
-        let (Some(ours), Some(theirs)) = (ours, theirs) else { return };
+        let Some((ours, theirs)) = ends(address) else { return };
         while is_cut(ours, theirs) {
             tokio::time::sleep(LOOK).await;
         }
@@ -267,7 +293,7 @@ impl hyper::rt::Sleep for Sleep {}
 
 impl hyper::rt::Timer for Timer {
     fn sleep(&self, span: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        Box::pin(Sleep(Box::pin(tokio::time::sleep(span))))
+        Box::pin(Sleep(Box::pin(clock::timer(span))))
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {

@@ -1,23 +1,70 @@
 //! openraft's view of the runtime: tokio's primitives behind its traits, with no difference between the real and the
 //! simulated build.
 //!
-//! Deterministic under the simulator: time and randomness come from `tokio` (which is madsim's there) and the operating
-//! system's generator (which madsim answers), selection is biased, and no thread is started.
+//! Deterministic under the simulator: time comes from [`crate::clock`], randomness from the operating system's generator
+//! (which madsim answers), selection is biased, and no thread is started.
 
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::ops::{Add, AddAssign, Sub, SubAssign};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft_rt::{AsyncRuntime, mpsc, mutex, oneshot, watch};
 use pin_project_lite::pin_project;
 use rand::rngs::SmallRng;
 use tokio::sync;
 
-use crate::rt;
+use crate::{clock, rt};
+
+/// What the machine's monotonic clock shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(pub std::time::Instant);
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, span: Duration) -> Self {
+        Self(self.0 + span)
+    }
+}
+
+impl AddAssign<Duration> for Instant {
+    fn add_assign(&mut self, span: Duration) {
+        self.0 += span;
+    }
+}
+
+impl Sub<Duration> for Instant {
+    type Output = Self;
+
+    fn sub(self, span: Duration) -> Self {
+        Self(self.0 - span)
+    }
+}
+
+impl Sub for Instant {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        self.0 - earlier.0
+    }
+}
+
+impl SubAssign<Duration> for Instant {
+    fn sub_assign(&mut self, span: Duration) {
+        self.0 -= span;
+    }
+}
+
+impl openraft_rt::Instant for Instant {
+    fn now() -> Self {
+        Self(clock::instant())
+    }
+}
 
 /// The runtime openraft runs on.
 #[derive(Debug)]
@@ -77,19 +124,19 @@ impl AsyncRuntime for Runtime {
     }
 
     fn sleep(span: Duration) -> Self::Sleep {
-        tokio::time::sleep(span)
+        clock::timer(span)
     }
 
     fn sleep_until(deadline: Instant) -> Self::Sleep {
-        tokio::time::sleep_until(deadline.into())
+        clock::timer_until(deadline.0)
     }
 
     fn timeout<R, F: Future<Output = R> + Send>(span: Duration, future: F) -> Timeout<F> {
-        Timeout { future, sleep: tokio::time::sleep(span) }
+        Timeout { future, sleep: clock::timer(span) }
     }
 
     fn timeout_at<R, F: Future<Output = R> + Send>(deadline: Instant, future: F) -> Timeout<F> {
-        Timeout { future, sleep: tokio::time::sleep_until(deadline.into()) }
+        Timeout { future, sleep: clock::timer_until(deadline.0) }
     }
 
     fn is_panic(error: &Self::JoinError) -> bool {

@@ -1,11 +1,12 @@
 //! Whether the leader's wall clock may be stamped into entries.
 //!
-//! Two guards. The slow one is the comparison with the other voters' clocks (see [`crate::beats`]), a few times a
-//! second. The fast one is here: between two comparisons the wall clock must move as the monotonic clock does. A clock
+//! Two guards. The slow one is the comparison with other clocks (see [`crate::beats`]), a few times a second: a follower
+//! compares with its leader, so that it is known already when it takes over, and a leader with the other voters. A node
+//! that has compared with nobody yet is not trusted. The fast one is here: between two comparisons the wall clock must move as the monotonic clock does. A clock
 //! that jumps is distrusted at the very next look, before anything is stamped with it, until it has been compared anew.
 
 use campanile_model::{planted, sometimes};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
@@ -25,8 +26,8 @@ struct Inner {
 }
 
 struct State {
-    /// What the comparison with the others said last.
-    allowed: bool,
+    /// What the comparison with the others said last; `None` before the first.
+    compared: Option<bool>,
     /// The two clocks, read together when the wall clock was last trusted.
     anchor: (Instant, i64),
     distrusted_until: Option<Instant>,
@@ -35,7 +36,7 @@ struct State {
 impl Stamping {
     pub fn new(clock: Clock, max_skew: Duration, remeasure: Duration) -> Self {
         let anchor = (clock.instant(), clock.now_us());
-        let state = Mutex::new(State { allowed: true, anchor, distrusted_until: None });
+        let state = Mutex::new(State { compared: None, anchor, distrusted_until: None });
         Self { inner: Arc::new(Inner { clock, max_skew, remeasure, state }) }
     }
 
@@ -45,7 +46,7 @@ impl Stamping {
             return true;
         }
         let inner = &self.inner;
-        let mut state = inner.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut state = inner.state();
         let (now, wall_us) = (inner.clock.instant(), inner.clock.now_us());
         let moved = now.saturating_duration_since(state.anchor.0);
         let moved_us = i64::try_from(moved.as_micros()).unwrap_or(i64::MAX);
@@ -60,19 +61,30 @@ impl Stamping {
             state.anchor = (now, wall_us);
             state.distrusted_until = Some(now + inner.remeasure);
         }
-        state.allowed && state.distrusted_until.is_none_or(|until| now >= until)
+        state.compared == Some(true) && state.distrusted_until.is_none_or(|until| now >= until)
     }
 
-    /// Takes the outcome of a comparison with the others' clocks. True if it is a change.
+    /// Whether the clock has been compared since the process started.
+    pub fn is_compared(&self) -> bool {
+        self.inner.state().compared.is_some() || planted!(ClockNotCompared)
+    }
+
+    /// Takes the outcome of a comparison with other clocks. True if it is a change.
     pub fn compared(&self, allowed: bool) -> bool {
         // A jump since the last look must not hide behind the new anchor.
         let distrusted = !self.is_allowed();
         let inner = &self.inner;
-        let mut state = inner.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut state = inner.state();
         if !distrusted || state.distrusted_until.is_none_or(|until| inner.clock.instant() >= until) {
             state.anchor = (inner.clock.instant(), inner.clock.now_us());
         }
-        std::mem::replace(&mut state.allowed, allowed) != allowed
+        state.compared.replace(allowed).unwrap_or(true) != allowed
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -85,11 +97,14 @@ mod tests {
         for jump_ms in [60_000, -60_000] {
             let clock = Clock::system();
             let stamping = Stamping::new(clock.clone(), Duration::from_millis(500), Duration::ZERO);
-            assert!(stamping.is_allowed());
+            assert!(!stamping.is_allowed() && !stamping.is_compared(), "nobody knows this clock");
+            stamping.compared(true);
+            assert!(stamping.is_allowed() && stamping.is_compared());
             clock.shift(jump_ms / 1000);
             assert!(stamping.is_allowed(), "inside the bound");
 
             let strict = Stamping::new(clock.clone(), Duration::from_millis(500), Duration::from_secs(3600));
+            strict.compared(true);
             clock.shift(jump_ms);
             assert!(!strict.is_allowed());
             strict.compared(true);

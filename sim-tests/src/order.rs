@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::history::History;
+use crate::history::{History, Timed};
 use crate::plan::DrawnPlan;
 use crate::scenario::Scenario;
 
@@ -20,6 +20,8 @@ pub struct Order {
 #[derive(Clone, Debug)]
 pub struct Simulated {
     pub history: History,
+    /// Every call between nodes. Pictures show those around a failure.
+    pub messages: Vec<Timed>,
     /// What was drawn, or given.
     pub plan: DrawnPlan,
     /// Over everything that happened, to the byte.

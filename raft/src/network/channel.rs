@@ -146,6 +146,11 @@ impl Channel {
         let request = self.request(call, body)?;
         // Dropped at a deadline of the caller's, the guard still notices a connection that has gone silent.
         let guard = Silence { channel: self, answered: false };
+        // Appends are counted where they are made: one call carries many.
+        #[cfg(madsim)]
+        if call != super::wire::APPEND {
+            rt::links::sent(&self.inner.address, call.path);
+        }
         let response = sender.send_request(request).await.map_err(|error| {
             // hyper says when a request was not even begun.
             if error.is_canceled() {
@@ -246,7 +251,7 @@ impl Silence<'_> {
 
 impl Drop for Silence<'_> {
     fn drop(&mut self) {
-        if self.answered || self.channel.heard().elapsed() < SILENCE {
+        if self.answered || instant().saturating_duration_since(*self.channel.heard()) < SILENCE {
             return;
         }
         // A lock that is held means that somebody is connecting anew already.

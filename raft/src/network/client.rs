@@ -177,8 +177,12 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         Box::pin(async move {
             let sent = Arc::new(AtomicU64::new(0));
             let counter = sent.clone();
+            #[cfg(madsim)]
+            let address = channel.address().to_owned();
             let requests = input.map(move |request| {
                 counter.fetch_add(1, Ordering::AcqRel);
+                #[cfg(madsim)]
+                crate::rt::links::sent(&address, wire::APPEND.path);
                 Ok(frames::encode_append(&request))
             });
             let response = match channel.send(wire::APPEND, frames::body(requests)).await {

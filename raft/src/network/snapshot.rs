@@ -63,7 +63,7 @@ impl Progress {
         let mut moved = clock::instant();
         loop {
             let patience = if seen >= self.total { INSTALL } else { IDLE };
-            let left = patience.saturating_sub(moved.elapsed());
+            let left = patience.saturating_sub(crate::clock::instant().saturating_duration_since(moved));
             if left.is_zero() {
                 return patience;
             }

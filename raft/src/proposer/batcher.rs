@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use campanile_model::{Code, Command, Entry, Rejection, Reply, Timestamp};
 use futures::StreamExt;
@@ -29,6 +30,17 @@ const ENTRY_IDS: usize = 60_000;
 const MAX_CONFLICTS: u32 = 5;
 /// Every so many entries the lanes are looked at from the lowest up, so that none waits for ever.
 const LOWEST_FIRST_EVERY: u64 = 8;
+
+/// How often a leader that knows nothing of its clock yet looks again. It takes a few beats after a start of the whole
+/// cluster, and no time at all otherwise.
+const LOOK_AT_CLOCK: Duration = Duration::from_millis(20);
+
+/// What is waited for before more can be proposed.
+#[derive(PartialEq, Eq)]
+enum Waits {
+    ForWork,
+    ForClock,
+}
 
 /// An entry in flight, and which of its replies are whose.
 struct InFlight {
@@ -71,6 +83,7 @@ pub async fn run(lanes: Arc<Lanes>, parts: Parts) {
     let mut leadership = parts.leadership.clone();
     let mut stopping = parts.stopping.clone();
     let mut batcher = Batcher { lanes, parts, in_flight: FuturesUnordered::new(), stamped: Timestamp::MIN, entries: 0 };
+    let mut unsure_of_clock = false;
     loop {
         let lanes = batcher.lanes.clone();
         tokio::select! {
@@ -79,31 +92,35 @@ pub async fn run(lanes: Arc<Lanes>, parts: Parts) {
             Some(done) = batcher.in_flight.next() => batcher.finish(done),
             changed = leadership.changed() => if changed.is_err() { break },
             () = lanes.arrived() => {}
+            () = batcher.parts.clock.sleep(LOOK_AT_CLOCK), if unsure_of_clock => {}
         }
-        batcher.propose_waiting().await;
+        unsure_of_clock = batcher.propose_waiting().await == Waits::ForClock;
     }
     for job in batcher.lanes.take_all() {
-        job.answer(Answer::NotLeader);
+        job.refuse(Answer::NotLeader);
     }
 }
 
 impl Batcher {
-    async fn propose_waiting(&mut self) {
+    async fn propose_waiting(&mut self) -> Waits {
         loop {
             let leadership = *self.parts.leadership.borrow();
             if !leadership.is_leader {
-                self.lanes.take_all().into_iter().for_each(|job| job.answer(Answer::NotLeader));
-                return;
+                self.lanes.take_all().into_iter().for_each(|job| job.refuse(Answer::NotLeader));
+                return Waits::ForWork;
             }
             if !leadership.ready {
                 // Its term's first entry is on its way; what waits is taken then.
-                return;
+                return Waits::ForWork;
+            }
+            if !self.parts.stamping.is_compared() {
+                return Waits::ForClock;
             }
             if !self.parts.stamping.is_allowed() {
-                self.lanes.take_all().into_iter().for_each(|job| job.answer(Answer::ClockSkew));
-                return;
+                self.lanes.take_all().into_iter().for_each(|job| job.refuse(Answer::ClockSkew));
+                return Waits::ForWork;
             }
-            let Some((lane, jobs)) = self.take() else { return };
+            let Some((lane, jobs)) = self.take() else { return Waits::ForWork };
             self.propose(lane, jobs, leadership.term).await;
         }
     }
@@ -129,20 +146,20 @@ impl Batcher {
             let prepared = match self.parts.prepare.prepare(&view, time, job.pending()) {
                 Ok(prepared) => prepared,
                 Err(rejection) => {
-                    job.answer(Answer::Rejected(rejection));
+                    job.refuse(Answer::Rejected(rejection));
                     continue;
                 }
             };
             let wanted = job.pending_len();
             if prepared.replies.len() != wanted || prepared.replies.end > prepared.commands.len() {
                 let message = format!("preparation names {} replies for {wanted} commands", prepared.replies.len());
-                job.answer(Answer::Rejected(Rejection::new(Code::Internal, message)));
+                job.refuse(Answer::Rejected(Rejection::new(Code::Internal, message)));
                 continue;
             }
             let ids = prepared.commands.iter().map(ids_of).sum();
             if ids > ENTRY_IDS {
                 let message = format!("{ids} ids in one proposal, more than {ENTRY_IDS}");
-                job.answer(Answer::Rejected(Rejection::new(Code::LimitExceeded, message)));
+                job.refuse(Answer::Rejected(Rejection::new(Code::LimitExceeded, message)));
                 continue;
             }
             if draft.ids + ids > ENTRY_IDS {
@@ -164,7 +181,7 @@ impl Batcher {
         let write = self.parts.raft.write(proposal).with_leader(CommittedLeaderId::new(term)).responder(responder);
         if write.await.is_err() {
             // openraft has stopped, before it took this.
-            jobs.into_iter().for_each(|(job, _)| job.answer(Answer::NotLeader));
+            jobs.into_iter().for_each(|(job, _)| job.refuse(Answer::NotLeader));
             return;
         }
         self.entries += 1;
@@ -179,7 +196,7 @@ impl Batcher {
             Some(Ok(response)) => response.data.0,
             Some(Err(ClientWriteError::ForwardToLeader(_))) => {
                 // Refused before it was appended.
-                done.jobs.into_iter().for_each(|(job, _)| job.answer(Answer::NotLeader));
+                done.jobs.into_iter().for_each(|(job, _)| job.refuse(Answer::NotLeader));
                 return;
             }
             Some(Err(_)) | None => {

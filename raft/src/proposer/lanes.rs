@@ -1,10 +1,11 @@
 //! The queues in front of the log: one for each kind of work, each with bounded bytes, so that none starves another.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use campanile_model::{Command, Rejection, Reply};
+use campanile_model::{Command, Rejection, Reply, filled};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::config::Limits;
@@ -32,6 +33,16 @@ impl Lane {
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
+
+    /// How long a proposal waits to be taken. Then it is withdrawn, and nothing of it was appended: what was right to
+    /// propose may not be right any more, and a client can ask another time.
+    pub fn patience(self) -> Duration {
+        match self {
+            Self::Fire => Duration::from_secs(1),
+            Self::Backlog => Duration::from_secs(2),
+            Self::Outcome | Self::Api => Duration::from_secs(5),
+        }
+    }
 }
 
 /// What became of a proposal on this node.
@@ -55,21 +66,40 @@ pub struct Job {
     /// The reply to each command that has one; the others are still to be proposed.
     replies: Vec<Option<Reply>>,
     answer: oneshot::Sender<Answer>,
+    /// Set by whoever is first: the batcher that takes it, or the proposer that withdraws it.
+    decided: Arc<AtomicBool>,
+    taken: bool,
     /// Its share of the lane's bytes, given back when it is answered.
     _room: OwnedSemaphorePermit,
 }
 
+/// The proposer's end of a job.
+pub struct Waiting {
+    pub answer: oneshot::Receiver<Answer>,
+    decided: Arc<AtomicBool>,
+}
+
+impl Waiting {
+    /// Takes the proposal back, unless it has been taken. Nothing of it is ever appended then.
+    pub fn withdraw(&self) -> bool {
+        !self.decided.swap(true, Ordering::AcqRel)
+    }
+}
+
 impl Job {
     /// A proposal and where its answer arrives.
-    pub fn new(
-        lane: Lane,
-        commands: Arc<[Command]>,
-        bytes: usize,
-        room: OwnedSemaphorePermit,
-    ) -> (Self, oneshot::Receiver<Answer>) {
+    pub fn new(lane: Lane, commands: Arc<[Command]>, bytes: usize, room: OwnedSemaphorePermit) -> (Self, Waiting) {
         let (answer, receiver) = oneshot::channel();
+        let decided = Arc::new(AtomicBool::new(false));
         let replies = vec![None; commands.len()];
-        (Self { lane, bytes, conflicts: 0, commands, replies, answer, _room: room }, receiver)
+        let waiting = Waiting { answer: receiver, decided: decided.clone() };
+        (Self { lane, bytes, conflicts: 0, commands, replies, answer, decided, taken: false, _room: room }, waiting)
+    }
+
+    /// Whether it may be appended: not if it was withdrawn.
+    fn take(&mut self) -> bool {
+        self.taken = self.taken || !self.decided.swap(true, Ordering::AcqRel);
+        self.taken
     }
 
     /// The commands that have no reply yet.
@@ -95,6 +125,22 @@ impl Job {
     pub fn answer_replies(mut self) {
         let replies = std::mem::take(&mut self.replies).into_iter().flatten().collect();
         self.answer(Answer::Replies(replies));
+    }
+
+    /// Nothing more of it is appended, because of `answer`. Where part of it was already, that part counts.
+    pub fn refuse(mut self, answer: Answer) {
+        if self.replies.iter().all(Option::is_none) {
+            return self.answer(answer);
+        }
+        match answer {
+            Answer::Rejected(rejection) => {
+                self.replies.iter_mut().for_each(|reply| {
+                    reply.get_or_insert_with(|| Reply::Rejected(rejection.clone()));
+                });
+                self.answer_replies();
+            }
+            _ => self.answer(Answer::OutcomeUnknown),
+        }
     }
 
     pub fn answer(self, answer: Answer) {
@@ -154,7 +200,9 @@ impl Lanes {
         let slot = self.slot(lane);
         // Even a proposal larger than its lane can pass, alone.
         let permits = bytes.clamp(1, slot.bytes.max(1)) as u32;
-        slot.room.clone().try_acquire_many_owned(permits).ok()
+        let room = slot.room.clone().try_acquire_many_owned(permits).ok();
+        filled!("bytes of a lane", slot.bytes - slot.room.available_permits().min(slot.bytes), slot.bytes);
+        room
     }
 
     pub fn push(&self, job: Job) {
@@ -190,7 +238,7 @@ impl Lanes {
             if !jobs.is_empty() && (bytes > max_bytes || commands > max_commands) {
                 break;
             }
-            jobs.extend(queue.pop_front());
+            jobs.extend(queue.pop_front().and_then(|mut job| job.take().then_some(job)));
         }
         jobs
     }
@@ -210,5 +258,57 @@ impl Lanes {
 
     pub fn entry_finished(&self, lane: Lane) {
         self.slot(lane).in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use campanile_model::{Code, TaskId};
+
+    use super::*;
+    use crate::config::Limits;
+
+    /// A proposal of two commands.
+    fn job(lanes: &Lanes) -> (Job, Waiting) {
+        let command = |task| Command::ExpireTask { task: TaskId(task), max_lines: 1 };
+        let room = lanes.reserve(Lane::Fire, 10).expect("there is room");
+        Job::new(Lane::Fire, [command(1), command(2)].into(), 10, room)
+    }
+
+    #[test]
+    fn what_is_withdrawn_is_never_taken_and_what_is_taken_never_withdrawn() {
+        let lanes = Lanes::new(&Limits::default());
+        let ((first, waiting), (second, other)) = (job(&lanes), job(&lanes));
+        lanes.push(first);
+        lanes.push(second);
+        assert!(waiting.withdraw());
+        let taken = lanes.take(Lane::Fire, 1000, 1000);
+        assert_eq!(taken.len(), 1);
+        assert!(!other.withdraw());
+        // A proposal that conflicted is taken a second time.
+        lanes.push_front(taken);
+        assert_eq!(lanes.take(Lane::Fire, 1000, 1000).len(), 1);
+    }
+
+    #[test]
+    fn a_proposal_that_is_done_in_part_is_not_called_undone() {
+        let lanes = Lanes::new(&Limits::default());
+        let conflict = || Reply::Rejected(Rejection::new(Code::Conflict, "changed meanwhile"));
+        let refused = |answer: Answer, done: bool| {
+            let (mut job, mut waiting) = job(&lanes);
+            if done {
+                assert!(!job.settle(vec![Reply::Done, conflict()], |reply| matches!(reply, Reply::Rejected(_))));
+            }
+            job.refuse(answer);
+            waiting.answer.try_recv().expect("it was answered")
+        };
+        assert!(matches!(refused(Answer::NotLeader, false), Answer::NotLeader));
+        assert!(matches!(refused(Answer::NotLeader, true), Answer::OutcomeUnknown));
+        let rejection = Rejection::new(Code::NotFound, "gone");
+        assert!(matches!(refused(Answer::Rejected(rejection.clone()), false), Answer::Rejected(_)));
+        let Answer::Replies(replies) = refused(Answer::Rejected(rejection.clone()), true) else {
+            panic!("the first command was done")
+        };
+        assert_eq!(replies, [Reply::Done, Reply::Rejected(rejection)]);
     }
 }

@@ -190,9 +190,14 @@ impl Proposer {
             return ProposeAnswer::NotLeader;
         }
         let Some(room) = self.inner.lanes.reserve(lane, bytes) else { return self.overloaded(lane) };
-        let (job, answer) = Job::new(lane, commands, bytes, room);
+        let (job, mut waiting) = Job::new(lane, commands, bytes, room);
         self.inner.lanes.push(job);
-        match rt::timeout(OUTCOME, answer).await {
+        let answer = match rt::timeout(lane.patience(), &mut waiting.answer).await {
+            None if waiting.withdraw() => return self.overloaded(lane),
+            None => rt::timeout(OUTCOME, waiting.answer).await,
+            answer => answer,
+        };
+        match answer {
             Some(Ok(Answer::Replies(replies))) => ProposeAnswer::Replies(replies),
             Some(Ok(Answer::Rejected(rejection))) => ProposeAnswer::Rejected(rejection),
             Some(Ok(Answer::NotLeader)) => ProposeAnswer::NotLeader,

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use campanile_model::filled;
+
 /// Numbers remembered of each sender. What is older than the oldest of them counts as taken.
 const REMEMBERED: usize = 16_384;
 
@@ -42,6 +44,7 @@ impl Once {
         {
             taken.floor = oldest;
         }
+        filled!("forwarded proposals remembered", taken.above.len(), REMEMBERED);
         true
     }
 }

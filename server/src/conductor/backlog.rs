@@ -1,15 +1,16 @@
 //! What was overdue when this node began to lead, or became so: decided oldest first at a bounded rate, in a lane of
-//! its own, so that it never delays what is on time (P8).
+//! its own, so that it never delays what is on time (P8). Decisions that were not committed in time come here too.
 
 use std::collections::VecDeque;
 
-use campanile_model::{AttemptLine, Command, FireLine, Timestamp};
+use campanile_model::{AttemptLine, Command, FireLine, TaskId, Timestamp};
 use campanile_raft::Lane;
 use campanile_store::{StoreError, TimerKey, View};
 
+use super::proposals::{Of, Proposals, Undecided};
 use super::ring::{LATE, decide_task, expire, retry};
 use super::window::{Armed, armed, before};
-use super::{Context, From, Proposal, proposals::Proposals};
+use super::{Context, From, Proposal};
 
 pub(crate) struct Backlog {
     rate_per_second: u32,
@@ -17,14 +18,21 @@ pub(crate) struct Backlog {
     until: Timestamp,
     /// The last row read; `None` once all have been.
     after: Option<TimerKey>,
-    /// Timers that became late in the window.
-    late: VecDeque<(Timestamp, Armed)>,
+    /// Timers that became late in the window, and decisions to be made anew.
+    late: VecDeque<(Timestamp, Late)>,
     /// Decisions allowed now, in thousandths; negative after a task with many.
     allowance_milli: i64,
     allowed_at: Timestamp,
     /// Earliest timers of the proposals in flight.
     in_flight: Option<Timestamp>,
     proposals_in_flight: u32,
+}
+
+/// What is decided here.
+enum Late {
+    Timer(Armed),
+    /// A task of which a decision is owed, whatever its next timer is by now.
+    Task(TaskId),
 }
 
 impl Backlog {
@@ -48,7 +56,23 @@ impl Backlog {
     }
 
     pub fn add(&mut self, late: Vec<(Timestamp, Armed)>) {
-        self.late.extend(late);
+        self.late.extend(late.into_iter().map(|(wake_at, armed)| (wake_at, Late::Timer(armed))));
+    }
+
+    /// Takes what was decided and not committed in time. It is read and decided as it is then.
+    pub fn decide_again(&mut self, undecided: Vec<Undecided>) {
+        let mut last = None;
+        for undecided in undecided {
+            // The decisions about one task are neighbours, and are made anew together.
+            if last.replace(undecided.of) == Some(undecided.of) {
+                continue;
+            }
+            let late = match undecided.of {
+                Of::Task(task) => Late::Task(task),
+                Of::Retry(run, token) => Late::Timer(Armed::Retry(run, token)),
+            };
+            self.late.push_back((undecided.wake_at, late));
+        }
     }
 
     /// The earliest timer still to be decided here.
@@ -82,7 +106,7 @@ impl Backlog {
             let count = (self.allowance_milli / 1000) as usize;
             let rows = view.timers(Some(after), self.until, count)?;
             self.after = rows.last().filter(|_| rows.len() == count).map(|row| row.key);
-            batch.extend(rows.iter().filter_map(|row| armed(row).map(|armed| (row.key.wake_at, armed))));
+            batch.extend(rows.iter().filter_map(|row| armed(row).map(|armed| (row.key.wake_at, Late::Timer(armed)))));
         } else {
             let count = ((self.allowance_milli / 1000) as usize).min(self.late.len());
             batch.extend(self.late.drain(..count));
@@ -94,42 +118,50 @@ impl Backlog {
         &mut self,
         context: &Context,
         view: &View,
-        batch: Vec<(Timestamp, Armed)>,
+        batch: Vec<(Timestamp, Late)>,
         now: Timestamp,
         proposals: &mut Proposals,
     ) -> Result<(), StoreError> {
+        let decided_at = context.clock.instant();
+        let mut commands = Vec::new();
         let mut lines: Vec<FireLine> = Vec::new();
         let mut attempts: Vec<AttemptLine> = Vec::new();
         let first = batch.first().map(|(wake_at, _)| *wake_at);
-        for (wake_at, armed) in batch {
+        for (wake_at, late) in batch {
             // Reading a stale row costs too, though much less than deciding one.
             self.allowance_milli -= 100;
-            match armed {
-                Armed::Task(task, timer) => {
-                    let decided = decide_task(context, view, task, &timer, now)?;
-                    self.allowance_milli -= 1000 * decided.lines.len() as i64;
-                    lines.extend(decided.lines);
+            let (task, timer) = match late {
+                Late::Timer(Armed::Task(task, timer)) => (task, Some(timer)),
+                Late::Task(task) => (task, None),
+                Late::Timer(Armed::Retry(run, token)) => {
+                    attempts.extend(retry(context, view, run, token, now)?);
+                    continue;
                 }
-                Armed::Retry(run, token) => attempts.extend(retry(context, view, run, token, now)?),
-                Armed::Expire(task) => proposals.push(expire(task, wake_at)),
-            }
+                Late::Timer(Armed::Expire(task)) => {
+                    proposals.push(expire(task, wake_at));
+                    continue;
+                }
+            };
+            let decided = decide_task(context, view, task, timer.as_ref(), now)?;
+            self.allowance_milli -= 1000 * decided.lines.len() as i64;
+            lines.extend(decided.lines);
             // One entry holds a bounded number of decisions, whatever one task contributes.
             if lines.len() >= campanile_model::limits::CATCH_UP_PER_ENTRY {
-                self.propose(Command::Fire { lines: std::mem::take(&mut lines) }, first, proposals);
+                commands.push(Command::Fire { lines: std::mem::take(&mut lines) });
             }
         }
         if !lines.is_empty() {
-            self.propose(Command::Fire { lines }, first, proposals);
+            commands.push(Command::Fire { lines });
         }
         if !attempts.is_empty() {
-            self.propose(Command::Attempts { lines: attempts }, first, proposals);
+            commands.push(Command::Attempts { lines: attempts });
+        }
+        for command in commands {
+            self.proposals_in_flight += 1;
+            self.in_flight = self.in_flight.into_iter().chain(first).min();
+            let (lane, from) = (Lane::Backlog, From::Backlog);
+            proposals.push(Proposal { lane, command, from, first_due: first, decided_at: Some(decided_at) });
         }
         Ok(())
-    }
-
-    fn propose(&mut self, command: Command, first_due: Option<Timestamp>, proposals: &mut Proposals) {
-        self.proposals_in_flight += 1;
-        self.in_flight = self.in_flight.into_iter().chain(first_due).min();
-        proposals.push(Proposal { lane: Lane::Backlog, command, from: From::Backlog, first_due });
     }
 }

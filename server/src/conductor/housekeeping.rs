@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use campanile_model::{Command, Millis, Reply, RunState, TaskId, Timer, Timestamp, limits};
+use campanile_model::{Command, Millis, Reply, RunState, TaskId, Timer, Timestamp, filled, limits};
 use campanile_raft::{Lane, rt};
 use campanile_store::{StoreResult, TimerRow, View};
 
@@ -34,6 +34,7 @@ pub(crate) struct Housekeeping {
 impl Housekeeping {
     /// Remembers that a task has more ledger lines than it keeps.
     pub fn trim(&mut self, task: TaskId) {
+        filled!("tasks to trim", self.tasks.len(), TRIM_QUEUE);
         if self.tasks.len() < TRIM_QUEUE {
             self.tasks.insert(task);
         }

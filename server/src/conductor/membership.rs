@@ -81,7 +81,13 @@ impl Membership {
         };
         if let Some(command) = command {
             self.in_flight = true;
-            proposals.push(Proposal { lane: Lane::Fire, command, from: From::Membership, first_due: None });
+            proposals.push(Proposal {
+                lane: Lane::Fire,
+                command,
+                from: From::Membership,
+                first_due: None,
+                decided_at: None,
+            });
         }
         Ok(())
     }

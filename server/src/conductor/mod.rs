@@ -18,7 +18,7 @@ mod ring;
 mod window;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use campanile_model::{Command, Millis, NodeId, Timestamp, planted};
 use campanile_raft::{Clock, Delivery, EffectStream, Lane, Replica};
@@ -175,7 +175,7 @@ impl Reign {
             let late = ring::ring(&self.context, due, now, &mut self.proposals)?;
             self.backlog.add(late);
         }
-        self.proposals.submit(&self.context.replica, &self.context.clock);
+        self.submit();
         Ok(())
     }
 
@@ -185,8 +185,14 @@ impl Reign {
             From::Membership => self.membership.finished(),
             From::Wheel => {}
         }
-        self.proposals.settle(finished, &self.context.metrics);
+        self.proposals.settle(finished, self.context.clock.instant(), &self.context.metrics);
+        self.submit();
+    }
+
+    /// Puts decisions into flight. Those that waited too long are made anew.
+    fn submit(&mut self) {
         self.proposals.submit(&self.context.replica, &self.context.clock);
+        self.backlog.decide_again(self.proposals.take_given_back());
     }
 
     fn follow(&mut self, event: Delivery) -> Result<(), StoreError> {
@@ -241,7 +247,7 @@ impl Reign {
             self.housekeeping.tick(&self.context, self.undecided_since(now));
         }
         self.context.metrics.window_timers.set(self.window.len() as i64);
-        self.proposals.submit(&self.context.replica, &self.context.clock);
+        self.submit();
         Ok(())
     }
 
@@ -263,6 +269,8 @@ pub(crate) struct Proposal {
     pub from: From,
     /// The earliest timer it decides, if it decides any.
     pub first_due: Option<Timestamp>,
+    /// When the oldest of its decisions was made. `None` for what does not age.
+    pub decided_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

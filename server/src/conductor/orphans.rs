@@ -72,14 +72,14 @@ async fn search(context: &Context) -> StoreResult<()> {
             sometimes!(AttemptRepeated);
             tracing::info!(attempts = lines.len(), "repeating attempts of a lost node");
             context.metrics.attempts_repeated.inc_by(lines.len() as u64);
-            let command = Command::Attempts { lines };
-            while let Err(error) = context.replica.propose(Lane::Fire, vec![command.clone()]).await {
+            if let Err(error) = context.replica.propose(Lane::Fire, vec![Command::Attempts { lines }]).await {
                 if !context.replica.leadership().borrow().is_leader {
                     // The next leader looks for itself.
                     return Ok(());
                 }
-                tracing::warn!(%error, "repeating attempts was not committed; trying again");
+                tracing::warn!(%error, "repeating attempts was not committed; looking at them again");
                 context.clock.sleep(RETRY_AFTER).await;
+                continue;
             }
         }
         match page.last() {

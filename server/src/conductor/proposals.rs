@@ -1,11 +1,12 @@
 //! Decisions on their way into the log: gathered into batches, several in flight, tried again until they are answered.
 //! Trying again is safe whatever became of the first try, because every line is compared with the state it was made
-//! from.
+//! from. A decision that has waited too long is not tried again but given back, to be made anew: what was right to fire
+//! when it was made may be beyond its catch-up window by now.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use campanile_model::{AttemptLine, Command, FireLine, Reply, Timestamp};
+use campanile_model::{AttemptLine, Command, FireLine, Reply, RunId, TaskId, Timestamp, Token};
 use campanile_raft::{Clock, Lane, ProposeError, Replica};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -17,6 +18,8 @@ use crate::metrics::Metrics;
 const IN_FLIGHT: usize = 4;
 /// Pause before a proposal is tried again.
 const REPEAT_AFTER: Duration = Duration::from_millis(50);
+/// A decision older than this is made anew instead of being proposed (again). Not longer than the shortest grace.
+const FRESH: Duration = campanile_model::limits::GRACE_MIN.to_std();
 /// Lines of one command.
 const LINES: usize = 2000;
 /// Lines that may wait for a place in flight; beyond that the wheel waits.
@@ -24,42 +27,34 @@ const WAITING_LINES: usize = 20_000;
 
 #[derive(Default)]
 pub(crate) struct Proposals {
-    fires: Gathering<FireLine>,
-    attempts: Gathering<AttemptLine>,
+    fires: VecDeque<Gathered<FireLine>>,
+    attempts: VecDeque<Gathered<AttemptLine>>,
     queue: VecDeque<Proposal>,
     in_flight: FuturesUnordered<BoxFuture<'static, Finished>>,
     /// Earliest timer of each proposal in flight.
     in_flight_due: Vec<Timestamp>,
+    given_back: Vec<Undecided>,
 }
 
-/// Lines that will share a command.
-struct Gathering<T> {
-    lines: VecDeque<T>,
-    first_due: Option<Timestamp>,
+/// A line that will share a command with others.
+struct Gathered<T> {
+    line: T,
+    due: Timestamp,
+    decided_at: Instant,
 }
 
-impl<T> Default for Gathering<T> {
-    fn default() -> Self {
-        Self { lines: VecDeque::new(), first_due: None }
-    }
+/// What a decision was about that has to be made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Undecided {
+    /// The timer that rang, or an earlier one.
+    pub wake_at: Timestamp,
+    pub of: Of,
 }
 
-impl<T> Gathering<T> {
-    fn add(&mut self, lines: impl IntoIterator<Item = T>, due: Timestamp) {
-        self.lines.extend(lines);
-        self.first_due = Some(self.first_due.map_or(due, |first| first.min(due)));
-    }
-
-    /// Up to one command's lines. The rest keeps the first instant of all: early is safe, late is not.
-    fn take(&mut self) -> (Vec<T>, Option<Timestamp>) {
-        let count = self.lines.len().min(LINES);
-        let lines = self.lines.drain(..count).collect();
-        let first_due = self.first_due;
-        if self.lines.is_empty() {
-            self.first_due = None;
-        }
-        (lines, first_due)
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    Task(TaskId),
+    Retry(RunId, Token),
 }
 
 /// A proposal that has been answered, or not.
@@ -69,19 +64,57 @@ pub(crate) struct Finished {
     result: Result<Vec<Reply>, ProposeError>,
 }
 
-impl Proposals {
-    pub fn fire(&mut self, lines: impl IntoIterator<Item = FireLine>, due: Timestamp) {
-        let before = self.fires.lines.len();
-        self.fires.lines.extend(lines);
-        if self.fires.lines.len() > before {
-            self.fires.add([], due);
+/// One command's lines: the oldest that are fresh. Older ones go to `stale`.
+fn take<T>(
+    gathered: &mut VecDeque<Gathered<T>>,
+    now: Instant,
+    of: impl Fn(&T) -> Of,
+    stale: &mut Vec<Undecided>,
+) -> Option<Taken<T>> {
+    while let Some(old) = gathered.pop_front_if(|it| now.duration_since(it.decided_at) >= FRESH) {
+        stale.push(Undecided { wake_at: old.due, of: of(&old.line) });
+    }
+    let decided_at = gathered.front()?.decided_at;
+    let count = gathered.len().min(LINES);
+    let first_due = gathered.iter().take(count).map(|it| it.due).min()?;
+    let lines = gathered.drain(..count).map(|it| it.line).collect();
+    Some(Taken { lines, first_due, decided_at })
+}
+
+struct Taken<T> {
+    lines: Vec<T>,
+    first_due: Timestamp,
+    /// When the oldest of them was decided.
+    decided_at: Instant,
+}
+
+impl<T> Taken<T> {
+    fn into_proposal(self, command: impl FnOnce(Vec<T>) -> Command) -> Proposal {
+        Proposal {
+            lane: Lane::Fire,
+            command: command(self.lines),
+            from: From::Wheel,
+            first_due: Some(self.first_due),
+            decided_at: Some(self.decided_at),
         }
     }
+}
 
-    pub fn attempt(&mut self, line: Option<AttemptLine>, due: Timestamp) {
-        if let Some(line) = line {
-            self.attempts.add([line], due);
-        }
+fn of_fire(line: &FireLine) -> Of {
+    Of::Task(line.task)
+}
+
+fn of_attempt(line: &AttemptLine) -> Of {
+    Of::Retry(line.run, line.expected)
+}
+
+impl Proposals {
+    pub fn fire(&mut self, lines: impl IntoIterator<Item = FireLine>, due: Timestamp, decided_at: Instant) {
+        self.fires.extend(lines.into_iter().map(|line| Gathered { line, due, decided_at }));
+    }
+
+    pub fn attempt(&mut self, line: Option<AttemptLine>, due: Timestamp, decided_at: Instant) {
+        self.attempts.extend(line.map(|line| Gathered { line, due, decided_at }));
     }
 
     pub fn push(&mut self, proposal: Proposal) {
@@ -90,7 +123,7 @@ impl Proposals {
 
     /// Whether more lines may be gathered.
     pub fn has_room(&self) -> bool {
-        self.fires.lines.len() + self.attempts.lines.len() < WAITING_LINES
+        self.fires.len() + self.attempts.len() < WAITING_LINES
     }
 
     /// Whether anything is on its way.
@@ -102,14 +135,15 @@ impl Proposals {
     /// The earliest timer that is being decided.
     pub fn first_due(&self) -> Option<Timestamp> {
         let queued = self.queue.iter().filter_map(|proposal| proposal.first_due);
-        let gathered = [self.fires.first_due, self.attempts.first_due].into_iter().flatten();
-        queued.chain(gathered).chain(self.in_flight_due.iter().copied()).min()
+        let gathered = self.fires.iter().map(|it| it.due).chain(self.attempts.iter().map(|it| it.due));
+        let given_back = self.given_back.iter().map(|undecided| undecided.wake_at);
+        queued.chain(gathered).chain(given_back).chain(self.in_flight_due.iter().copied()).min()
     }
 
     /// Puts into flight what there is room for: fires first.
     pub fn submit(&mut self, replica: &Replica, clock: &Clock) {
         while self.in_flight.len() < IN_FLIGHT {
-            let Some(proposal) = self.next() else { return };
+            let Some(proposal) = self.next(clock.instant()) else { return };
             self.in_flight_due.extend(proposal.first_due);
             let (replica, clock) = (replica.clone(), clock.clone());
             self.in_flight.push(Box::pin(async move {
@@ -123,18 +157,20 @@ impl Proposals {
         }
     }
 
-    fn next(&mut self) -> Option<Proposal> {
-        if !self.fires.lines.is_empty() {
-            let (lines, first_due) = self.fires.take();
-            let command = Command::Fire { lines };
-            return Some(Proposal { lane: Lane::Fire, command, from: From::Wheel, first_due });
+    /// What is proposed next. What has become too old for it is given back.
+    fn next(&mut self, now: Instant) -> Option<Proposal> {
+        if let Some(fires) = take(&mut self.fires, now, of_fire, &mut self.given_back) {
+            return Some(fires.into_proposal(|lines| Command::Fire { lines }));
         }
-        if !self.attempts.lines.is_empty() {
-            let (lines, first_due) = self.attempts.take();
-            let command = Command::Attempts { lines };
-            return Some(Proposal { lane: Lane::Fire, command, from: From::Wheel, first_due });
+        if let Some(attempts) = take(&mut self.attempts, now, of_attempt, &mut self.given_back) {
+            return Some(attempts.into_proposal(|lines| Command::Attempts { lines }));
         }
         self.queue.pop_front()
+    }
+
+    /// What must be decided anew.
+    pub fn take_given_back(&mut self) -> Vec<Undecided> {
+        std::mem::take(&mut self.given_back)
     }
 
     /// The next proposal that is answered; pending for ever while none is in flight.
@@ -145,9 +181,9 @@ impl Proposals {
         }
     }
 
-    /// Counts what was done, and queues again what was not answered.
-    pub fn settle(&mut self, finished: Finished, metrics: &Metrics) {
-        let Finished { proposal, result, .. } = finished;
+    /// Counts what was done. What was not answered is queued again, or given back.
+    pub fn settle(&mut self, finished: Finished, now: Instant, metrics: &Metrics) {
+        let Finished { proposal, result, from } = finished;
         if let Some(due) = proposal.first_due
             && let Some(position) = self.in_flight_due.iter().position(|other| *other == due)
         {
@@ -179,8 +215,74 @@ impl Proposals {
             Err(error) => {
                 tracing::warn!(%error, lane = ?proposal.lane, "a decision was not committed; trying again");
                 metrics.proposals_repeated.inc();
-                self.queue.push_back(proposal);
+                let fresh = proposal.decided_at.is_none_or(|decided_at| now.duration_since(decided_at) < FRESH);
+                match from {
+                    From::Wheel if fresh => self.queue.push_back(proposal),
+                    From::Wheel | From::Backlog => self.give_back(&proposal),
+                    // Membership looks again by itself.
+                    From::Membership => {}
+                }
             }
         }
+    }
+
+    fn give_back(&mut self, proposal: &Proposal) {
+        let wake_at = proposal.first_due.unwrap_or(Timestamp::MIN);
+        let undecided: Vec<Of> = match &proposal.command {
+            Command::Fire { lines } => lines.iter().map(of_fire).collect(),
+            Command::Attempts { lines } => lines.iter().map(of_attempt).collect(),
+            _ => Vec::new(),
+        };
+        self.given_back.extend(undecided.into_iter().map(|of| Undecided { wake_at, of }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use campanile_model::Decision;
+
+    use super::*;
+
+    fn line(task: u64) -> FireLine {
+        let scheduled_at = Timestamp::from_millis(1000);
+        FireLine { task: TaskId(task), version: 1, scheduled_at, decision: Decision::Fire, next: None }
+    }
+
+    fn tasks(proposal: Option<Proposal>) -> Vec<u64> {
+        match proposal.map(|proposal| proposal.command) {
+            Some(Command::Fire { lines }) => lines.iter().map(|line| line.task.0).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn given_back(proposals: &mut Proposals) -> Vec<Of> {
+        proposals.take_given_back().into_iter().map(|undecided| undecided.of).collect()
+    }
+
+    #[test]
+    fn a_decision_that_waited_too_long_is_given_back() {
+        let due = Timestamp::from_millis(1000);
+        let start = campanile_raft::Clock::system().instant();
+        let mut proposals = Proposals::default();
+        proposals.fire([line(1)], due, start);
+        proposals.fire([line(2)], due, start + FRESH / 2);
+        assert_eq!(tasks(proposals.next(start + FRESH)), [2]);
+        assert_eq!(given_back(&mut proposals), [Of::Task(TaskId(1))]);
+    }
+
+    #[test]
+    fn a_proposal_that_failed_is_tried_again_while_it_is_fresh() {
+        let due = Timestamp::from_millis(1000);
+        let start = campanile_raft::Clock::system().instant();
+        let metrics = Metrics::default();
+        let mut proposals = Proposals::default();
+        proposals.fire([line(1)], due, start);
+        for (after, again) in [(FRESH / 2, true), (FRESH, false)] {
+            let proposal = proposals.next(start).expect("it is proposed");
+            let finished = Finished { from: proposal.from, proposal, result: Err(ProposeError::OutcomeUnknown) };
+            proposals.settle(finished, start + after, &metrics);
+            assert_eq!(given_back(&mut proposals).is_empty(), again);
+        }
+        assert!(proposals.next(start).is_none());
     }
 }

@@ -32,6 +32,7 @@ pub(crate) fn ring(
 ) -> Result<Vec<(Timestamp, Armed)>, StoreError> {
     let mut late = Vec::new();
     let mut view = None;
+    let decided_at = context.clock.instant();
     for (wake_at, armed) in due {
         match armed {
             Armed::Task(task, timer) if now.since(timer.next.due_at) <= ON_TIME => {
@@ -42,16 +43,16 @@ pub(crate) fn ring(
                         plan_first(context, view, task, &timer)?
                     }
                 };
-                proposals.fire(line, wake_at);
+                proposals.fire(line, wake_at, decided_at);
             }
             Armed::Task(_, timer) if now.since(timer.next.due_at) > LATE => late.push((wake_at, armed)),
             Armed::Task(task, timer) => {
                 let view = view.get_or_insert_with(|| context.replica.store().view());
-                proposals.fire(decide_task(context, view, task, &timer, now)?.lines, wake_at);
+                proposals.fire(decide_task(context, view, task, Some(&timer), now)?.lines, wake_at, decided_at);
             }
             Armed::Retry(run, token) => {
                 let view = view.get_or_insert_with(|| context.replica.store().view());
-                proposals.attempt(retry(context, view, run, token, now)?, wake_at);
+                proposals.attempt(retry(context, view, run, token, now)?, wake_at, decided_at);
             }
             Armed::Expire(task) => proposals.push(expire(task, wake_at)),
         }
@@ -84,16 +85,16 @@ fn plan_first(context: &Context, view: &View, task: TaskId, timer: &TaskTimer) -
     }
 }
 
-/// Decides all that is due of a task, from its row. Nothing, if the timer is stale.
+/// Decides all that is due of a task, from its row. Nothing, if there is a timer and it is stale.
 pub(crate) fn decide_task(
     context: &Context,
     view: &View,
     task: TaskId,
-    timer: &TaskTimer,
+    timer: Option<&TaskTimer>,
     now: Timestamp,
 ) -> Result<Decided, StoreError> {
     let Some(state) = view.task(task)? else { return Ok(Decided::default()) };
-    let current = state.version == timer.version && state.next == Some(timer.next);
+    let current = timer.is_none_or(|timer| state.version == timer.version && state.next == Some(timer.next));
     if !current || !matches!(state.status, TaskStatus::Active | TaskStatus::Paused) {
         return Ok(Decided::default());
     }
@@ -130,6 +131,7 @@ pub(crate) fn expire(task: TaskId, wake_at: Timestamp) -> Proposal {
         command: Command::ExpireTask { task, max_lines: EXPIRE_LINES },
         from: From::Wheel,
         first_due: Some(wake_at),
+        decided_at: None,
     }
 }
 

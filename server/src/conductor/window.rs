@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use campanile_model::{Millis, RunId, TaskId, Timer, Timestamp, Token, planted};
+use campanile_model::{Millis, RunId, TaskId, Timer, Timestamp, Token, filled, planted};
 use campanile_store::{StoreError, TaskTimer, TimerKey, TimerRow, View};
 use campanile_timer::Wheel;
 
@@ -88,6 +88,7 @@ impl Window {
             return;
         }
         self.wheel.insert(key.wake_at, armed);
+        filled!("conductor window", self.wheel.len(), 2 * CAPACITY);
     }
 
     /// Whether the edge has come too near, and there is room.
@@ -115,6 +116,7 @@ impl Window {
                 self.wheel.insert(row.key.wake_at, armed);
             }
         }
+        filled!("conductor window", self.wheel.len(), 2 * CAPACITY);
         match rows.last() {
             Some(last) if rows.len() == STEP => {
                 self.edge = Some(last.key);

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{NodeId, Run, RunId, RunState, TaskId, TaskSpec, Token, planted, sometimes};
+use campanile_model::{NodeId, Run, RunId, RunState, TaskId, TaskSpec, Token, filled, planted, sometimes};
 use campanile_raft::{Clock, Delivery, EffectStream, Replica, rt};
 use campanile_store::{Effect, StoreError};
 use tokio::sync::{mpsc, oneshot};
@@ -234,6 +234,7 @@ impl Dispatcher {
             return Ok(());
         };
         self.hosts.push(host, Attempt { run, spec, task_name: name });
+        filled!("dispatcher queue", self.hosts.queued(), QUEUE);
         Ok(())
     }
 

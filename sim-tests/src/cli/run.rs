@@ -57,7 +57,7 @@ impl Run {
         }
         let started = Instant::now();
         let order = Order { scenario, seed, planted: self.case.planted.clone(), plan };
-        let simulated = simulator::simulate(&order)?;
+        let mut simulated = simulator::simulate(&order)?;
         let real = started.elapsed();
         let facts = Facts {
             pace: Some(order.scenario.pace),
@@ -70,6 +70,7 @@ impl Run {
             write_file(file, &serde_json::to_string_pretty(&simulated.plan)?)?;
         }
         let verdict = judge(&simulated.history, Some(&order.scenario));
+        simulated.history.add_messages(simulated.messages, &verdict);
         let summary = Summary::of(&simulated.history, &verdict, facts);
         self.files.write(&simulated.history, &summary)?;
         out.print(&summary, report::text)?;

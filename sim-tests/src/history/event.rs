@@ -345,6 +345,10 @@ pub enum NodeEvent {
     Stopped {
         reason: String,
     },
+    /// It met a state that its code holds impossible.
+    Panicked {
+        reason: String,
+    },
     /// A new leader is ready to conduct.
     Leads {
         term: u64,

@@ -11,6 +11,13 @@ mod file;
 pub use event::*;
 pub use file::{FileError, read, write};
 
+use crate::verdict::Verdict;
+
+/// Messages this near to a violation are kept.
+const AROUND_US: u64 = 1_000_000;
+/// Not more of them than this.
+const MOST_MESSAGES: usize = 20_000;
+
 /// A header and its events.
 #[derive(Clone, Debug, PartialEq)]
 pub struct History {
@@ -22,6 +29,16 @@ impl History {
     /// The end of the observed time, in microseconds.
     pub fn end(&self) -> u64 {
         self.events.last().map_or(0, |last| last.t)
+    }
+
+    /// Adds the messages around what was violated, for pictures: all of them would be most of a history.
+    pub fn add_messages(&mut self, messages: Vec<Timed>, verdict: &Verdict) {
+        let around: Vec<u64> = verdict.violations().map(|violation| violation.t).collect();
+        let is_near = |t: u64| around.iter().any(|violated| violated.abs_diff(t) <= AROUND_US);
+        let near = messages.into_iter().filter(|message| is_near(message.t)).take(MOST_MESSAGES);
+        self.events.extend(near);
+        // Stable: what happened at one instant keeps its order.
+        self.events.sort_by_key(|event| event.t);
     }
 
     /// The true wall clock at an event, in milliseconds since 1970.

@@ -333,7 +333,11 @@ impl<'h> Facts<'h> {
                     self.troubles.add(Span { from, to: t });
                 }
             }
-            NodeEvent::Killed | NodeEvent::PowerCut | NodeEvent::Stopped { .. } | NodeEvent::Paused => {
+            NodeEvent::Killed
+            | NodeEvent::PowerCut
+            | NodeEvent::Stopped { .. }
+            | NodeEvent::Panicked { .. }
+            | NodeEvent::Paused => {
                 building.down.entry(node).or_insert(t);
             }
             NodeEvent::Leads { .. } => {}

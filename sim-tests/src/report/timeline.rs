@@ -275,6 +275,7 @@ fn lanes(history: &History, end: u64) -> Vec<Lane> {
                     NodeEvent::Killed => ("down", "killed".into()),
                     NodeEvent::PowerCut => ("down", "power cut".into()),
                     NodeEvent::Stopped { reason } => ("down", format!("stopped: {reason}")),
+                    NodeEvent::Panicked { reason } => ("down", format!("panicked: {reason}")),
                 };
                 let lane = open.entry(*node).or_default();
                 if kind == "down" {

@@ -116,6 +116,7 @@ impl Cluster {
             .create_node()
             .name(format!("node-{id}"))
             .ip(machine_ip)
+            .restart_on_panic()
             .init(move || live(life.clone()))
             .build();
         self.names.set(handle.id(), id);
@@ -246,6 +247,14 @@ impl Cluster {
     pub fn shift_clock(&self, node: NodeId, by_ms: i64) {
         if let Some(host) = self.hosts.get(&node) {
             host.clock.shift(self.wall_shift_ms + by_ms);
+        }
+    }
+
+    /// A node's clocks, wall and monotonic, run fast by so many of a million; with 0 they are right again.
+    pub fn drift_clocks(&self, node: NodeId, ppm: i32) {
+        if let Some(host) = self.hosts.get(&node) {
+            host.clock.drift(ppm);
+            campanile_raft::clock::rates::set(host.machine, ppm);
         }
     }
 

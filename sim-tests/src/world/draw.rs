@@ -276,10 +276,28 @@ fn fault(name: &str, scenario: &Scenario, rng: &mut SmallRng) -> Fault {
     }
 }
 
-/// How far a leader's clock may be off under these faults: the bound at which a leader stops, and what drift adds.
+/// How far a leader's clock may be off under these faults.
+///
+/// A leader stamps while its clock is within 500 ms of the median of the reachable nodes' and has not jumped by more
+/// than 500 ms since it was compared. So one wrong clock is bounded by both; several at a time can outvote right ones.
 pub fn clock_error_ms(faults: &[PlannedFault]) -> i64 {
-    let wrong = faults.iter().any(|planned| {
-        matches!(planned.fault, Fault::ClockJump { .. } | Fault::ClockDrift { .. } | Fault::ClockFreeze { .. })
+    let wrong: Vec<&PlannedFault> = faults
+        .iter()
+        .filter(|planned| {
+            matches!(planned.fault, Fault::ClockJump { .. } | Fault::ClockDrift { .. } | Fault::ClockFreeze { .. })
+        })
+        .collect();
+    let end = |planned: &PlannedFault| planned.lasts.map_or(u64::MAX, |lasts| planned.at.0.saturating_add(lasts.0));
+    // Comparisons made under one fault may still count in the seconds after it.
+    let aftermath_ms = 2000;
+    let overlap = wrong.iter().enumerate().any(|(i, one)| {
+        wrong[i + 1..].iter().any(|other| {
+            one.at.0 <= end(other).saturating_add(aftermath_ms) && other.at.0 <= end(one).saturating_add(aftermath_ms)
+        })
     });
-    if wrong { 4000 } else { 0 }
+    match wrong.len() {
+        0 => 0,
+        _ if overlap => 4000,
+        _ => 1100,
+    }
 }

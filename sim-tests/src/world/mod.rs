@@ -22,7 +22,7 @@ use madsim::runtime::{Handle, Runtime};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use crate::history::{Event, FORMAT, Header, History, Source};
+use crate::history::{Event, FORMAT, Header, History, Source, Timed};
 use crate::order::{Order, Simulated};
 use crate::plan::{DrawnPlan, PlannedOperation};
 use crate::scenario::{Pace, Scenario};
@@ -55,7 +55,8 @@ fn simulate_here(order: &Order) -> Simulated {
     sim::plant(order.planted.as_deref().and_then(Bug::by_name));
     let scenario = Scenario { start: draw::start(&order.scenario, order.seed), ..order.scenario.clone() };
     let plan = order.plan.clone().unwrap_or_else(|| draw::plan(&scenario, order.seed));
-    let (events, messages, simulated) = runtime.block_on(World::run(scenario.clone(), plan.clone()));
+    let Ran { events, messages, network_messages, simulated } =
+        runtime.block_on(World::run(scenario.clone(), plan.clone()));
     let header = Header {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -68,8 +69,8 @@ fn simulate_here(order: &Order) -> Simulated {
         clock_error_ms: draw::clock_error_ms(&plan.faults),
         lateness_bound_ms: lateness_bound(&scenario).0 as i64,
     };
-    let trace_hash = recorder::trace_hash(&events, messages);
-    Simulated { history: History { header, events }, plan, trace_hash, simulated }
+    let trace_hash = recorder::trace_hash(&events, network_messages);
+    Simulated { history: History { header, events }, messages, plan, trace_hash, simulated }
 }
 
 /// After the faults have ended, what is due fires within this time.
@@ -82,12 +83,22 @@ fn lateness_bound(scenario: &Scenario) -> Millis {
 
 struct World;
 
+/// What came of it.
+struct Ran {
+    events: Vec<Timed>,
+    /// Calls between nodes.
+    messages: Vec<Timed>,
+    /// How many packets there were.
+    network_messages: u64,
+    simulated: Duration,
+}
+
 impl World {
-    async fn run(scenario: Scenario, plan: DrawnPlan) -> (Vec<crate::history::Timed>, u64, Duration) {
+    async fn run(scenario: Scenario, plan: DrawnPlan) -> Ran {
         let started = tokio::time::Instant::now();
         let recorder = Recorder::new();
         let names = Names::default();
-        observe::start(recorder.clone(), names.clone());
+        let gauges = observe::start(recorder.clone(), names.clone());
         let shift = scenario.start.as_millis() - wall_ms();
         let (mut cluster, endings) = Cluster::new(scenario.nodes, scenario.pace, recorder.clone(), names, shift);
         let moody = if scenario.swarm.is_some() { rt::rng().random_range(0..60) } else { 0 };
@@ -127,8 +138,13 @@ impl World {
         for (mark, count) in sim::marks() {
             recorder.record(Event::Sometimes { mark: mark.name().to_owned(), count });
         }
-        let messages = madsim::net::NetSim::current().stat().msg_count;
-        (recorder.take(), messages, started.elapsed())
+        gauges.record(&recorder);
+        Ran {
+            messages: recorder.take_messages(),
+            events: recorder.take(),
+            network_messages: madsim::net::NetSim::current().stat().msg_count,
+            simulated: started.elapsed(),
+        }
     }
 }
 

@@ -298,7 +298,7 @@ impl Nemesis {
             }
             Fault::ClockDrift { node, ppm } => {
                 let Some(node) = single(self, *node) else { return };
-                self.cluster.hosts[&node].clock.drift(*ppm);
+                self.cluster.drift_clocks(node, *ppm);
             }
             Fault::ClockFreeze { node } => {
                 let Some(node) = single(self, *node) else { return };

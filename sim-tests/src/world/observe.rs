@@ -1,15 +1,18 @@
-//! Turns what the nodes' state machines apply into events: rows once for each entry, a hash for each node.
+//! Turns what happens inside the nodes into events: what their state machines apply (rows once for each entry, a hash
+//! for each node), the calls they send each other, how full they are, and what they panic of.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use campanile_model::codec::{self, Versioned};
 use campanile_model::sim::{self, Applied, Row};
 use campanile_model::{NodeId, TaskState};
+use campanile_raft::rt::links;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::recorder::Recorder;
-use crate::history::{Event, RunRow, TaskRow};
+use crate::history::{Event, NodeEvent, RunRow, TaskRow};
 
 /// Which node a madsim node is. Clones share it.
 #[derive(Clone, Default)]
@@ -29,8 +32,34 @@ impl Names {
     }
 }
 
+/// The fullest that bounded things have been, and their limits. Clones share it.
+#[derive(Clone, Default)]
+pub struct Gauges {
+    gauges: Arc<Mutex<BTreeMap<(NodeId, &'static str), (u64, u64)>>>,
+}
+
+impl Gauges {
+    fn note(&self, node: NodeId, name: &'static str, most: usize, limit: usize) {
+        let mut gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, known_limit) = gauges.entry((node, name)).or_default();
+        (*known, *known_limit) = ((*known).max(most as u64), limit as u64);
+    }
+
+    /// Records them all.
+    pub fn record(&self, recorder: &Recorder) {
+        for ((node, name), (most, limit)) in &*self.gauges.lock().unwrap_or_else(PoisonError::into_inner) {
+            recorder.record(Event::Bound { node: *node, name: (*name).to_owned(), most: *most, limit: *limit });
+        }
+    }
+}
+
 /// Records everything that is applied from now on.
-pub fn start(recorder: Recorder, names: Names) {
+pub fn start(recorder: Recorder, names: Names) -> Gauges {
+    watch_panics(recorder.clone(), names.clone());
+    watch_messages(recorder.clone(), names.clone());
+    let gauges = Gauges::default();
+    let (noted, of) = (gauges.clone(), names.clone());
+    sim::gauge(move |name, most, limit| noted.note(of.current(), name, most, limit));
     let mut seen = BTreeSet::new();
     sim::observe(move |applied| {
         let node = names.current();
@@ -39,6 +68,32 @@ pub fn start(recorder: Recorder, names: Names) {
             record_rows(&recorder, &applied);
         }
         recorder.record(Event::Apply { node, index: applied.index, hash });
+    });
+    gauges
+}
+
+/// A node that panics is a finding. Its machine restarts it, and the simulation goes on.
+fn watch_panics(recorder: Recorder, names: Names) {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        // Outside a simulated task the panic is the simulator's own, and ends it.
+        if madsim::runtime::Handle::try_current().is_ok() {
+            let node = names.current();
+            if node != NodeId::default() {
+                recorder.record(Event::Node { node, what: NodeEvent::Panicked { reason: panic.to_string() } });
+            }
+        }
+    }));
+}
+
+fn watch_messages(recorder: Recorder, names: Names) {
+    links::watch(move |address, what, dropped| {
+        let to = address.parse().map(|address: SocketAddr| address.ip());
+        let Ok(IpAddr::V4(to)) = to else { return };
+        let what = what.rsplit('/').next().unwrap_or(what).to_owned();
+        let to = NodeId(u64::from(to.octets()[3]));
+        recorder.record_message(Event::Message { from: names.current(), to, what, dropped });
     });
 }
 

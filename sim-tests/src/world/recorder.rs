@@ -12,12 +12,13 @@ use crate::history::{Event, Timed};
 pub struct Recorder {
     start: Instant,
     events: Arc<Mutex<Vec<Timed>>>,
+    messages: Arc<Mutex<Vec<Timed>>>,
 }
 
 impl Recorder {
     /// Time begins now.
     pub fn new() -> Self {
-        Self { start: Instant::now(), events: Arc::default() }
+        Self { start: Instant::now(), events: Arc::default(), messages: Arc::default() }
     }
 
     /// Microseconds since the start.
@@ -28,6 +29,16 @@ impl Recorder {
     pub fn record(&self, event: Event) {
         let t = self.now();
         self.events().push(Timed { t, event });
+    }
+
+    /// Messages are many, and only for pictures: they are kept apart.
+    pub fn record_message(&self, message: Event) {
+        let t = self.now();
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(Timed { t, event: message });
+    }
+
+    pub fn take_messages(&self) -> Vec<Timed> {
+        std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The events so far; the recorder is empty afterwards.
