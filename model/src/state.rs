@@ -46,6 +46,8 @@ pub struct TaskState {
     pub open_line: Option<OpenLine>,
     /// Ledger lines that are rows, not counting a one-shot's.
     pub lines: u32,
+    /// Ledger lines of the current version, counting a one-shot's.
+    pub version_lines: u32,
     /// Occurrences enumerated so far, by what became of them, lines and folded ones together.
     pub tally: Tally,
     /// The part of `tally` whose lines retention has folded away.

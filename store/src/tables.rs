@@ -68,6 +68,17 @@ impl Versioned for NameRow {
     const NAME: &'static str = "task name";
 }
 
+/// What keeps a superseded version of a task.
+#[derive(Debug, Encode, Decode)]
+pub(crate) struct VersionRow {
+    /// Ledger lines of this version.
+    lines: u32,
+}
+
+impl Versioned for VersionRow {
+    const NAME: &'static str = "superseded version";
+}
+
 /// What the time index holds of a retry.
 #[derive(Debug, Encode, Decode)]
 pub(crate) struct RetryTimer {
@@ -156,12 +167,19 @@ pub(crate) fn find_task(read: &dyn Read, wanted: &TaskName) -> StoreResult<Optio
 }
 
 pub(crate) fn spec(read: &dyn Read, id: TaskId, version: u32) -> StoreResult<Option<TaskSpec>> {
-    get(read, keys::SPECS, &keys::spec(id, version))
+    get(read, keys::SPECS, &keys::version(id, version))
 }
 
 /// The current definition of a task that is there.
 pub(crate) fn known_spec(read: &dyn Read, id: TaskId, version: u32) -> StoreResult<TaskSpec> {
     spec(read, id, version)?.ok_or_else(|| StoreError::Corrupt(format!("version {version} of task {id} has no row")))
+}
+
+/// Ledger lines of a superseded version that still has some.
+pub(crate) fn known_version_lines(read: &dyn Read, id: TaskId, version: u32) -> StoreResult<u32> {
+    let row: Option<VersionRow> = get(read, keys::VERSIONS, &keys::version(id, version))?;
+    row.map(|row| row.lines)
+        .ok_or_else(|| StoreError::Corrupt(format!("version {version} of task {id} has lines and no count of them")))
 }
 
 pub(crate) fn live_run(read: &dyn Read, id: RunId) -> StoreResult<Option<Run>> {
@@ -179,6 +197,11 @@ pub(crate) fn is_live(read: &dyn Read, id: RunId) -> StoreResult<bool> {
 
 pub(crate) fn finished_run(read: &dyn Read, id: RunId) -> StoreResult<Option<Run>> {
     get(read, keys::RUNS, &keys::run(id))
+}
+
+/// A run that is not live and that its task's ledger names.
+pub(crate) fn known_finished_run(read: &dyn Read, id: RunId) -> StoreResult<Run> {
+    finished_run(read, id)?.ok_or_else(|| StoreError::Corrupt(format!("run {id} is in the ledger and has no row")))
 }
 
 pub(crate) fn ledger_row(read: &dyn Read, line: LineKey) -> StoreResult<Option<LedgerRow>> {
@@ -255,11 +278,21 @@ pub(crate) fn delete_task(overlay: &mut Overlay, id: TaskId) {
 }
 
 pub(crate) fn put_spec(overlay: &mut Overlay, id: TaskId, version: u32, spec: &TaskSpec) {
-    put(overlay, keys::SPECS, keys::spec(id, version), spec);
+    put(overlay, keys::SPECS, keys::version(id, version), spec);
 }
 
 pub(crate) fn delete_spec(overlay: &mut Overlay, id: TaskId, version: u32) {
-    overlay.delete(keys::SPECS, keys::spec(id, version));
+    overlay.delete(keys::SPECS, keys::version(id, version));
+}
+
+pub(crate) fn put_version_lines(overlay: &mut Overlay, id: TaskId, version: u32, lines: u32) {
+    put(overlay, keys::VERSIONS, keys::version(id, version), &VersionRow { lines });
+}
+
+/// A superseded version that nothing refers to any more.
+pub(crate) fn delete_version(overlay: &mut Overlay, id: TaskId, version: u32) {
+    overlay.delete(keys::VERSIONS, keys::version(id, version));
+    delete_spec(overlay, id, version);
 }
 
 pub(crate) fn put_live_run(overlay: &mut Overlay, run: &Run) {

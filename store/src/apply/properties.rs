@@ -1,13 +1,14 @@
 //! Random histories: whatever is asked for, in whatever order and however stale, the invariants hold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use campanile_model::*;
 use proptest::prelude::*;
 
 use super::testing::*;
 use crate::engine::mem::MemDisk;
-use crate::{Applier, Digest, Effect, LedgerQuery, RunQuery, Store, View};
+use crate::{Applier, Digest, Effect, LedgerQuery, RunQuery, Store, View, keys};
 
 /// One step of a history; the numbers pick among what is there.
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +120,8 @@ fn check(view: &View) {
     let counts = view.counts().unwrap();
     assert_eq!(counts.live_runs, live.len() as u64);
     assert_eq!(counts.tasks, tasks.iter().filter(|task| task.status != TaskStatus::Deleted).count() as u64);
+    // What is kept of definitions: the current ones and those of a line, and nothing else.
+    let mut versions = BTreeSet::new();
     let all_timers = view.timers(None, Timestamp::LAST, usize::MAX).unwrap();
     for task in &tasks {
         let query = LedgerQuery { max: usize::MAX, ..LedgerQuery::default() };
@@ -133,6 +136,8 @@ fn check(view: &View) {
         assert!(scheduled.is_sorted_by(|a, b| a.last < b.scheduled_at), "lines of {} overlap", task.id);
         let runs = view.runs_of(task.id, &RunQuery { max: usize::MAX, state: None, after: None }).unwrap().items;
         assert_eq!(runs.len() as u64, fired, "runs of {}", task.id);
+        let of_lines = runs.iter().map(|run| run.version).chain(lines.iter().filter_map(|line| line.version));
+        versions.extend(of_lines.chain([task.version]).map(|version| keys::version(task.id, version)));
         if let Some(next) = task.next {
             assert!(next.scheduled_at > task.decided_until, "{} is to decide twice", task.id);
             let armed = all_timers.iter().any(|row| {
@@ -151,6 +156,10 @@ fn check(view: &View) {
             assert!(live.iter().any(|run| run.id == *id), "{} lists {id} as live", task.id);
         }
     }
+    let specs = view.read().scan(keys::SPECS, Bound::Unbounded, Bound::Unbounded, false);
+    assert_eq!(specs.map(|row| row.unwrap().0).collect::<BTreeSet<_>>(), versions);
+    let superseded = view.read().scan(keys::VERSIONS, Bound::Unbounded, Bound::Unbounded, false).count();
+    assert_eq!(superseded, versions.len() - tasks.len());
     for run in &live {
         assert!(tasks.iter().any(|task| task.id == run.task), "{} has lost its task", run.id);
         assert!(view.spec(run.task, run.version).unwrap().is_some(), "{} has lost its version", run.id);

@@ -63,6 +63,7 @@ impl Apply<'_> {
             one_shot_run: None,
             open_line: None,
             lines: 0,
+            version_lines: 0,
             tally: Tally::default(),
             folded: Tally::default(),
         };
@@ -79,6 +80,7 @@ impl Apply<'_> {
         }
         self.discard_waiting(&mut task)?;
         self.keep_one_shot_line(&mut task);
+        self.supersede_version(&mut task);
         self.set_version(&mut task, put, prepared);
         Ok(task)
     }
@@ -152,7 +154,6 @@ mod tests {
         assert_eq!(code(&put(&mut m, "a", PutMode::UpdateVersion(2))), Some(Code::VersionMismatch));
         let updated = put(&mut m, &id.to_string(), PutMode::UpdateVersion(1));
         assert!(matches!(updated, Reply::Task(TaskReply { version: 2, change: TaskChange::Updated, .. })));
-        assert!(m.view().spec(id, 1).unwrap().is_some(), "the old version stays");
         let mut elsewhere = m.prepared_put("a", recurring(), PutMode::Upsert, None);
         elsewhere.task.namespace = "other".into();
         assert_eq!(code(&m.run(Command::PutTask(Box::new(elsewhere)))), Some(Code::NamespaceNotFound));

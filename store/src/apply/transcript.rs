@@ -71,6 +71,7 @@ impl Transcript {
                     keys::NAMES => (escaped(&key), row_text::<crate::tables::NameRow>(&value)),
                     keys::TASKS => (hex(&key), row_text::<TaskState>(&value)),
                     keys::SPECS => (hex(&key), row_text::<TaskSpec>(&value)),
+                    keys::VERSIONS => (hex(&key), row_text::<crate::tables::VersionRow>(&value)),
                     keys::TIME => {
                         let timer = keys::read_timer(&key).unwrap();
                         let value = match timer.timer {
