@@ -145,10 +145,8 @@ pub struct ResumeTask {
 pub struct DeleteTask {
     pub task: TaskName,
     pub if_version: Option<u32>,
-    /// Cancels the task's unfinished runs; otherwise they finish. Filled in by preparation from the store.
+    /// Cancels the task's unfinished runs; otherwise they finish.
     pub cancel_runs: bool,
-    /// The unfinished runs to cancel, found by preparation.
-    pub prepared_runs: Vec<RunId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -215,10 +215,25 @@ pub(crate) fn read_ledger_row((key, value): KeyValue) -> StoreResult<(LineKey, L
 
 /// The oldest ledger rows of a task, at most `max`.
 pub(crate) fn oldest_ledger_rows(read: &dyn Read, task: TaskId, max: usize) -> StoreResult<Vec<(LineKey, LedgerRow)>> {
+    ledger_rows(read, task, max, false)
+}
+
+/// The newest ledger rows of a task, newest first, at most `max`.
+pub(crate) fn newest_ledger_rows(read: &dyn Read, task: TaskId, max: usize) -> StoreResult<Vec<(LineKey, LedgerRow)>> {
+    ledger_rows(read, task, max, true)
+}
+
+fn ledger_rows(
+    read: &dyn Read,
+    task: TaskId,
+    max: usize,
+    newest_first: bool,
+) -> StoreResult<Vec<(LineKey, LedgerRow)>> {
     let lower = keys::task(task);
     let end = keys::after_prefix(&lower);
     let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-    read.scan(keys::LEDGER, Bound::Included(&lower), upper, false).take(max).map(|row| read_ledger_row(row?)).collect()
+    let rows = read.scan(keys::LEDGER, Bound::Included(&lower), upper, newest_first);
+    rows.take(max).map(|row| read_ledger_row(row?)).collect()
 }
 
 pub(crate) fn idempotency(read: &dyn Read, named: &[u8]) -> StoreResult<Option<IdempotencyRow>> {

@@ -191,12 +191,7 @@ fn tell() -> String {
         5060,
         vec![
             Command::TrimLedger { task: every, before: at(5000), max_lines: 3 },
-            Command::DeleteTask(DeleteTask {
-                task: named("every"),
-                if_version: None,
-                cancel_runs: true,
-                prepared_runs: Vec::new(),
-            }),
+            Command::DeleteTask(DeleteTask { task: named("every"), if_version: None, cancel_runs: true }),
         ],
     );
     t.say(
