@@ -76,6 +76,10 @@ pub enum Command {
         task: TaskId,
         max_lines: u32,
     },
+    /// A member is about to be removed for good: its id is remembered, so that it is never used again.
+    NodeRemoved {
+        node: NodeId,
+    },
     /// Forgets idempotency keys that expired before `before`, at most `max_keys` of them.
     ExpireKeys {
         before: Timestamp,

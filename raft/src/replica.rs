@@ -23,7 +23,7 @@ use crate::formation::Formation;
 use crate::identity::{ClusterId, Identity};
 use crate::leadership::{self, Leadership};
 use crate::log_store::LogStore;
-use crate::membership::Members;
+use crate::membership::{self, Members};
 use crate::metrics::Metrics;
 use crate::network::client::Peers;
 use crate::network::server;
@@ -129,7 +129,14 @@ impl Replica {
             clock.clone(),
             fatal.clone(),
         );
-        let members = Members::new(identity.clone(), raft.clone(), peers, leadership.clone());
+        let members = Members::new(membership::Parts {
+            identity: identity.clone(),
+            raft: raft.clone(),
+            peers,
+            leadership: leadership.clone(),
+            store: store.clone(),
+            proposer: proposer.clone(),
+        });
         if let Err(error) = formation.check_cluster().await {
             // Nothing has been answered to anybody yet.
             stop.send_replace(true);

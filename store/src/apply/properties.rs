@@ -25,6 +25,7 @@ pub enum Step {
     Attempt { pick: u8, action: u8, stale: bool },
     NodeUp { node: u8, incarnation: u8 },
     NodeLost(u8),
+    NodeRemoved(u8),
     TrimTimers,
     TrimLedger { pick: u8, max: u8 },
     Expire { pick: u8, max: u8 },
@@ -51,6 +52,7 @@ pub fn any_step() -> impl Strategy<Value = Step> {
             .prop_map(|(pick, action, stale)| Step::Attempt { pick, action, stale }),
         1 => (1..3u8, 0..3u8).prop_map(|(node, incarnation)| Step::NodeUp { node, incarnation }),
         1 => (1..3u8).prop_map(Step::NodeLost),
+        1 => (1..4u8).prop_map(Step::NodeRemoved),
         1 => Just(Step::TrimTimers),
         1 => (any::<u8>(), 0..4u8).prop_map(|(pick, max)| Step::TrimLedger { pick, max }),
         2 => (any::<u8>(), 0..4u8).prop_map(|(pick, max)| Step::Expire { pick, max }),
@@ -249,6 +251,7 @@ fn command(step: Step, m: &Machine) -> Option<Command> {
             shards: (0..ShardId::COUNT).map(|shard| (ShardId(shard), NodeId(node.into()))).collect(),
         },
         Step::NodeLost(node) => Command::NodeLost { node: NodeId(node.into()), shards: Vec::new() },
+        Step::NodeRemoved(node) => Command::NodeRemoved { node: NodeId(node.into()) },
         // As the conductor does: not beyond what is still to be decided.
         Step::TrimTimers => {
             let retries = live.iter().filter_map(|run| run.retry_at);
