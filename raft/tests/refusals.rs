@@ -119,6 +119,36 @@ async fn a_full_lane_pushes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_never_appended_has_no_unknown_outcome() {
+    // One entry of a lane in flight at a time.
+    let mut cluster = Cluster::start_with(3, |config| config.limits.entries_in_flight = 4).await;
+    let leader = cluster.leader().await;
+    let others: Vec<u64> = cluster.running().map(|(id, _)| id).filter(|id| *id != leader).collect();
+    for id in &others {
+        cluster.host(*id).kill().await;
+    }
+    let replica = cluster.replica(leader).clone();
+    let before = replica.status().last_log;
+    let appended = tokio::spawn({
+        let replica = replica.clone();
+        async move { replica.propose(Lane::Api, vec![put("appended")]).await }
+    });
+    until("it is appended", || replica.status().last_log > before).await;
+    let refused = replica.propose(Lane::Api, vec![put("never")]).await;
+    assert!(matches!(refused, Err(ProposeError::Overloaded { .. } | ProposeError::NoLeader)), "{refused:?}");
+    for id in &others {
+        cluster.host(*id).start().await;
+    }
+    cluster.leader().await;
+    cluster.converge().await;
+    let view = cluster.replica(leader).store().view();
+    assert!(view.find_task(&task_name("never")).unwrap().is_none());
+    let appended = appended.await.unwrap();
+    assert!(matches!(appended, Ok(_) | Err(ProposeError::OutcomeUnknown)), "it may be kept or not: {appended:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_with_a_wrong_clock_stops_stamping_and_hands_over() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;

@@ -1,7 +1,7 @@
 //! The queues in front of the log: one for each kind of work, each with bounded bytes, so that none starves another.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use campanile_model::{Command, Rejection, Reply};
@@ -51,6 +51,8 @@ pub struct Job {
     pub bytes: usize,
     /// How often it was appended and conflicted.
     pub conflicts: u32,
+    /// Its name while it waits.
+    number: u64,
     commands: Arc<[Command]>,
     /// The reply to each command that has one; the others are still to be proposed.
     replies: Vec<Option<Reply>>,
@@ -69,7 +71,7 @@ impl Job {
     ) -> (Self, oneshot::Receiver<Answer>) {
         let (answer, receiver) = oneshot::channel();
         let replies = vec![None; commands.len()];
-        (Self { lane, bytes, conflicts: 0, commands, replies, answer, _room: room }, receiver)
+        (Self { lane, bytes, conflicts: 0, number: 0, commands, replies, answer, _room: room }, receiver)
     }
 
     /// The commands that have no reply yet.
@@ -80,6 +82,11 @@ impl Job {
 
     pub fn pending_len(&self) -> usize {
         self.replies.iter().filter(|reply| reply.is_none()).count()
+    }
+
+    /// Whether nothing of it has been done.
+    fn is_untouched(&self) -> bool {
+        self.replies.iter().all(Option::is_none)
     }
 
     /// Takes the replies to what was pending, one each; those that `again` picks stay pending. True if none does.
@@ -122,6 +129,7 @@ impl Slot {
 pub struct Lanes {
     slots: [Slot; 4],
     arrived: Notify,
+    jobs: AtomicU64,
 }
 
 impl Lanes {
@@ -142,6 +150,7 @@ impl Lanes {
                 slot(limits.backlog_bytes, share),
             ],
             arrived: Notify::new(),
+            jobs: AtomicU64::new(0),
         }
     }
 
@@ -157,9 +166,21 @@ impl Lanes {
         slot.room.clone().try_acquire_many_owned(permits).ok()
     }
 
-    pub fn push(&self, job: Job) {
+    /// Puts a job at the end, and answers the number under which it may be withdrawn.
+    pub fn push(&self, mut job: Job) -> u64 {
+        let number = self.jobs.fetch_add(1, Ordering::Relaxed);
+        job.number = number;
         self.slot(job.lane).queue().push_back(job);
         self.arrived.notify_one();
+        number
+    }
+
+    /// Takes a job out of the queue. False if it is not there any more, or has been done in part: then only its answer
+    /// can tell what becomes of it.
+    pub fn withdraw(&self, lane: Lane, number: u64) -> bool {
+        let mut queue = self.slot(lane).queue();
+        let place = queue.iter().position(|job| job.number == number && job.is_untouched());
+        place.and_then(|place| queue.remove(place)).is_some()
     }
 
     /// Puts jobs back in front, in their order.

@@ -5,7 +5,8 @@
 //!    one entry. Order within a lane is kept; several entries are in flight.
 //! 3. A proposal that conflicted with another is prepared again. Otherwise its replies are the answer.
 //!
-//! What may have been appended is never sent again from here: the caller is told that the outcome is unknown.
+//! What may have been appended is never sent again from here: the caller is told that the outcome is unknown. What has
+//! waited in its lane for too long is withdrawn, and the caller is told that nothing was appended.
 
 mod batcher;
 mod lanes;
@@ -53,7 +54,9 @@ pub struct Prepared {
 
 /// How long a proposal looks for a leader that takes it.
 const FIND_LEADER: Duration = Duration::from_secs(5);
-/// How long a proposal waits for its outcome once it may have been appended.
+/// How long a proposal waits in its lane to be appended.
+const TAKEN: Duration = Duration::from_secs(5);
+/// How long a proposal waits for its outcome, in its lane included.
 const OUTCOME: Duration = Duration::from_secs(15);
 /// Between two tries while nothing has changed.
 const RETRY: Duration = Duration::from_millis(20);
@@ -190,9 +193,18 @@ impl Proposer {
             return ProposeAnswer::NotLeader;
         }
         let Some(room) = self.inner.lanes.reserve(lane, bytes) else { return self.overloaded(lane) };
-        let (job, answer) = Job::new(lane, commands, bytes, room);
-        self.inner.lanes.push(job);
-        match rt::timeout(OUTCOME, answer).await {
+        let (job, mut answer) = Job::new(lane, commands, bytes, room);
+        let number = self.inner.lanes.push(job);
+        let answered = match rt::timeout(TAKEN, &mut answer).await {
+            // It still waits: this leader is not ready, or can commit nothing. What is withdrawn was never appended.
+            None if self.inner.lanes.withdraw(lane, number) => {
+                let ready = self.inner.leadership.borrow().ready;
+                return if ready { self.overloaded(lane) } else { ProposeAnswer::NotLeader };
+            }
+            None => rt::timeout(OUTCOME - TAKEN, answer).await,
+            answered => answered,
+        };
+        match answered {
             Some(Ok(Answer::Replies(replies))) => ProposeAnswer::Replies(replies),
             Some(Ok(Answer::Rejected(rejection))) => ProposeAnswer::Rejected(rejection),
             Some(Ok(Answer::NotLeader)) => ProposeAnswer::NotLeader,
