@@ -170,6 +170,31 @@ async fn a_leader_with_a_wrong_clock_stops_stamping_and_hands_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_removed_node_gets_no_lease_and_is_remembered_until_its_last_one_has_ended() {
+    let mut cluster = Cluster::start_with(3, |config| config.timing.lease = Duration::from_millis(900)).await;
+    let leader = cluster.leader().await;
+    let removed = cluster.follower().await;
+    let (leads, goes) = (cluster.replica(leader).clone(), cluster.replica(removed).clone());
+    until("the leader has heard everybody", || leads.heard().values().all(|heard| heard.incarnation != 0)).await;
+    let up = || cluster.running().map(|(id, replica)| (NodeId(id), replica.incarnation())).collect();
+    leads.grant_leases(up());
+    until("it has a lease", || goes.may_deliver()).await;
+    leads.remove_node(NodeId(removed)).await.unwrap();
+    // The conductor does not know yet.
+    leads.grant_leases(up());
+    until("its lease has run out, although it goes on beating", || {
+        let (may_deliver, heard) = (goes.may_deliver(), leads.heard().get(&NodeId(removed)).copied());
+        assert!(!may_deliver || heard.is_some_and(|heard| !heard.is_member), "it is forgotten and delivers");
+        !may_deliver
+    })
+    .await;
+    until("it is forgotten", || !leads.heard().contains_key(&NodeId(removed))).await;
+    cluster.host(removed).kill().await;
+    cluster.hosts.remove(&removed);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn leases_run_out_without_a_quorum() {
     let mut cluster = Cluster::start_with(3, |config| config.timing.lease = Duration::from_millis(900)).await;
     let leader = cluster.leader().await;

@@ -120,7 +120,7 @@ impl Reign {
             read_until: view.index(),
             window,
             proposals: Proposals::default(),
-            membership: Membership::new(context.config.node, previous_leader),
+            membership: Membership::new(context.config.node, previous_leader, context.clock.instant()),
             orphans: Orphans::default(),
             housekeeping: Housekeeping::default(),
             context: context.clone(),
