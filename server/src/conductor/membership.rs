@@ -79,15 +79,20 @@ impl Membership {
         if self.in_flight {
             return Ok(());
         }
-        let command = match lost {
-            Some(lost) => Some(self.loss(lost)),
-            None => self.arrival(&heard, |node| silent(node) < FRESH),
-        };
-        if let Some(command) = command {
+        if let Some(command) = self.change(lost, &heard, now) {
             self.in_flight = true;
             proposals.push(Proposal { lane: Lane::Fire, command, from: From::Membership, first_due: None });
         }
         Ok(())
+    }
+
+    /// What is to change next. While no other node is up there is nobody to give a lost one's shards to: fires would go on
+    /// naming it as the owner, after its fence. So another one comes first.
+    fn change(&self, lost: Option<NodeId>, heard: &BTreeMap<NodeId, Heard>, now: Instant) -> Option<Command> {
+        match lost {
+            Some(lost) if self.nodes.iter().any(|node| node.up && node.id != lost) => Some(self.loss(lost)),
+            _ => self.arrival(heard, |node| self.silent(heard, node, now) < FRESH),
+        }
     }
 
     /// How long the node has not been heard. One that is not in the table has been removed: since when is not known if
@@ -199,6 +204,27 @@ mod tests {
         // It does not come back, whatever it says of itself.
         let again = BTreeMap::from([(NodeId(2), Heard { incarnation: 8, ..removed(at(5000)) })]);
         assert!(membership.arrival(&again, |_| true).is_none());
+    }
+
+    #[test]
+    fn no_shard_is_left_with_a_fenced_node() {
+        let now = campanile_raft::Clock::system().instant();
+        let row = |id, up| NodeState { id: NodeId(id), incarnation: 7, up, ..NodeState::default() };
+        let mut membership = Membership::new(NodeId(2), Some(NodeId(1)), now);
+        membership.shards =
+            moved(&ShardTable { shards: Vec::new() }, &rebalance(&ShardTable { shards: Vec::new() }, &[NodeId(1)]));
+        membership.nodes = vec![row(1, true), row(2, false)];
+        let us = Heard { at: now, incarnation: 8, ahead_us: Some(0), is_member: true };
+        let heard = BTreeMap::from([(NodeId(2), us)]);
+        // The leader before was the only one up, and is lost.
+        let first = membership.change(Some(NodeId(1)), &heard, now);
+        assert!(matches!(first, Some(Command::NodeUp { node: NodeId(2), .. })), "{first:?}");
+        membership.nodes = vec![row(1, true), NodeState { incarnation: 8, ..row(2, true) }];
+        let Some(Command::NodeLost { node: NodeId(1), shards }) = membership.change(Some(NodeId(1)), &heard, now)
+        else {
+            panic!("node 1 is lost now");
+        };
+        assert_eq!(shards.len(), 256);
     }
 
     #[test]
