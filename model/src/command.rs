@@ -76,6 +76,10 @@ pub enum Command {
         task: TaskId,
         max_lines: u32,
     },
+    /// A member is about to be removed for good: its id is remembered, so that it is never used again.
+    NodeRemoved {
+        node: NodeId,
+    },
     /// Forgets idempotency keys that expired before `before`, at most `max_keys` of them.
     ExpireKeys {
         before: Timestamp,
@@ -145,10 +149,8 @@ pub struct ResumeTask {
 pub struct DeleteTask {
     pub task: TaskName,
     pub if_version: Option<u32>,
-    /// Cancels the task's unfinished runs; otherwise they finish. Filled in by preparation from the store.
+    /// Cancels the task's unfinished runs; otherwise they finish.
     pub cancel_runs: bool,
-    /// The unfinished runs to cancel, found by preparation.
-    pub prepared_runs: Vec<RunId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -18,7 +18,6 @@ pub enum Code {
     InvalidPageToken,
     NotFound,
     MethodNotAllowed,
-    UnsupportedMediaType,
     // Schedules.
     InvalidSchedule,
     UnknownTimeZone,
@@ -34,7 +33,6 @@ pub enum Code {
     TaskFinished,
     RunFinished,
     IdempotencyMismatch,
-    StaleToken,
     Conflict,
     // The cluster.
     Overloaded,
@@ -50,7 +48,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 32] = [
         Self::MalformedJson,
         Self::InvalidField,
         Self::UnknownField,
@@ -60,7 +58,6 @@ impl Code {
         Self::InvalidPageToken,
         Self::NotFound,
         Self::MethodNotAllowed,
-        Self::UnsupportedMediaType,
         Self::InvalidSchedule,
         Self::UnknownTimeZone,
         Self::NeverOccurs,
@@ -73,7 +70,6 @@ impl Code {
         Self::TaskFinished,
         Self::RunFinished,
         Self::IdempotencyMismatch,
-        Self::StaleToken,
         Self::Conflict,
         Self::Overloaded,
         Self::QuotaExceeded,
@@ -99,7 +95,6 @@ impl Code {
             Self::InvalidPageToken => "invalid_page_token",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
-            Self::UnsupportedMediaType => "unsupported_media_type",
             Self::InvalidSchedule => "invalid_schedule",
             Self::UnknownTimeZone => "unknown_time_zone",
             Self::NeverOccurs => "never_occurs",
@@ -112,7 +107,6 @@ impl Code {
             Self::TaskFinished => "task_finished",
             Self::RunFinished => "run_finished",
             Self::IdempotencyMismatch => "idempotency_mismatch",
-            Self::StaleToken => "stale_token",
             Self::Conflict => "conflict",
             Self::Overloaded => "overloaded",
             Self::QuotaExceeded => "quota_exceeded",

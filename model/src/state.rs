@@ -46,6 +46,8 @@ pub struct TaskState {
     pub open_line: Option<OpenLine>,
     /// Ledger lines that are rows, not counting a one-shot's.
     pub lines: u32,
+    /// Ledger lines of the current version, counting a one-shot's.
+    pub version_lines: u32,
     /// Occurrences enumerated so far, by what became of them, lines and folded ones together.
     pub tally: Tally,
     /// The part of `tally` whose lines retention has folded away.
@@ -59,13 +61,18 @@ impl Versioned for TaskState {
 impl TaskState {
     /// Whether the end of a run concerns this row. Where it does not, finishing a run leaves the row alone.
     pub fn tracks_runs(&self) -> bool {
-        self.overlap != Overlap::Allow || self.pause_on_failure.is_some() || self.on_finish == OnFinish::Delete
+        tracks_runs(self.overlap, self.pause_on_failure, self.on_finish)
     }
 
     /// The name clients use.
     pub fn display_name(&self) -> String {
         if self.name.is_empty() { self.id.to_string() } else { self.name.clone() }
     }
+}
+
+/// Whether a task with these policies has to know which of its runs are live.
+pub(crate) fn tracks_runs(overlap: Overlap, pause_on_failure: Option<u32>, on_finish: OnFinish) -> bool {
+    overlap != Overlap::Allow || pause_on_failure.is_some() || on_finish == OnFinish::Delete
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]

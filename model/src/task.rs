@@ -87,6 +87,11 @@ impl TaskSpec {
         }
     }
 
+    /// See [`crate::TaskState::tracks_runs`].
+    pub fn tracks_runs(&self) -> bool {
+        crate::state::tracks_runs(self.overlap, self.pause_on_failure, self.on_finish)
+    }
+
     /// Has at most one scheduled occurrence, whose ledger line is then kept in the task's own row.
     pub fn is_one_shot(&self) -> bool {
         self.schedules.len() == 1 && self.schedules[0].is_once()

@@ -50,6 +50,8 @@ pub struct Heard {
     pub incarnation: u64,
     /// How far its wall clock is ahead of the leader's, in microseconds.
     pub ahead_us: Option<i64>,
+    /// False once it has been removed: it gets no lease any more, and may still have one.
+    pub is_member: bool,
 }
 
 #[derive(Default)]
@@ -157,10 +159,11 @@ impl Beats {
 
     /// A node not heard for so long has no lease left.
     pub fn lost_after(&self) -> Duration {
-        self.inner.timing.lease + LOST_MARGIN
+        self.inner.lost_after()
     }
 
-    /// Leader: who was heard when, other than itself; every other member is in it. Empty on other nodes.
+    /// Leader: who was heard when, other than itself; every other member is in it, and whoever was one until so lately
+    /// that it may have a lease. Empty on other nodes.
     pub fn heard(&self) -> BTreeMap<NodeId, Heard> {
         let leadership = *self.inner.leadership.borrow();
         if !leadership.is_leader {
@@ -214,12 +217,15 @@ impl Beats {
         }
         let now = inner.clock.instant();
         inner.lead(&leadership, now);
-        let heard = Heard { at: now, incarnation: beat.incarnation, ahead_us: beat.ahead_us };
+        let heard = Heard { at: now, incarnation: beat.incarnation, ahead_us: beat.ahead_us, is_member: true };
         let applied = inner.applied();
         let holds = {
             let mut state = inner.state();
-            state.heard.insert(beat.node, heard);
-            state.holders.get(&beat.node) == Some(&beat.incarnation)
+            let is_member = state.heard.get(&beat.node).is_some_and(|before| before.is_member);
+            if is_member {
+                state.heard.insert(beat.node, heard);
+            }
+            is_member && state.holders.get(&beat.node) == Some(&beat.incarnation)
         };
         let until = if holds { inner.confirmed_until(inner.timing.lease, now) } else { now };
         let grant = until.saturating_duration_since(now);
@@ -278,10 +284,19 @@ impl Inner {
             state.pending.clear();
         }
         let since = state.leading_since.unwrap_or(now);
-        state.heard.retain(|node, _| members.contains(node));
+        let lost_after = self.lost_after();
+        state.heard.retain(|node, heard| {
+            heard.is_member = members.contains(node);
+            heard.is_member || now.saturating_duration_since(heard.at) <= lost_after
+        });
         for node in members {
-            state.heard.entry(node).or_insert(Heard { at: since, incarnation: 0, ahead_us: None });
+            let silent = Heard { at: since, incarnation: 0, ahead_us: None, is_member: true };
+            state.heard.entry(node).or_insert(silent);
         }
+    }
+
+    fn lost_after(&self) -> Duration {
+        self.timing.lease + LOST_MARGIN
     }
 
     /// Index of the last entry applied on this node.

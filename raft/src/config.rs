@@ -55,6 +55,10 @@ pub struct Timing {
     pub beat: Duration,
     /// How long a beat that the leader answered lets a node go on delivering.
     pub lease: Duration,
+    /// Between two looks at what nothing announces.
+    pub tick: Duration,
+    /// A connection between nodes on which nothing has moved for so long is tried.
+    pub keep_alive: Duration,
 }
 
 impl Default for Timing {
@@ -65,6 +69,8 @@ impl Default for Timing {
             election_max: Duration::from_millis(400),
             beat: Duration::from_millis(150),
             lease: Duration::from_millis(1500),
+            tick: Duration::from_millis(50),
+            keep_alive: Duration::from_secs(5),
         }
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::NodeId;
+use campanile_model::{Command, NodeId};
+use campanile_store::Store;
 use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
@@ -12,12 +13,13 @@ use tokio::sync::watch;
 
 use crate::beats::Beats;
 use crate::clock;
-use crate::error::MembershipError;
+use crate::error::{MembershipError, ProposeError};
 use crate::identity::Identity;
 use crate::leadership::{Leadership, address_of};
 use crate::network::channel::CallError;
 use crate::network::client::{Peers, Traffic};
 use crate::network::wire::{self, HelloAnswer, MembersAnswer, MembersMessage};
+use crate::proposer::{Lane, Proposer};
 use crate::rt;
 use crate::state_machine::Raft;
 use crate::types::{PeerNode, StoredMembership, TypeConfig};
@@ -45,17 +47,25 @@ struct Inner {
     peers: Peers,
     beats: Beats,
     leadership: watch::Receiver<Leadership>,
+    store: Store,
+    proposer: Proposer,
+}
+
+/// What changes of members are made with.
+pub struct Parts {
+    pub identity: Identity,
+    pub raft: Raft,
+    pub peers: Peers,
+    pub beats: Beats,
+    pub leadership: watch::Receiver<Leadership>,
+    pub store: Store,
+    pub proposer: Proposer,
 }
 
 impl Members {
-    pub fn new(
-        identity: Identity,
-        raft: Raft,
-        peers: Peers,
-        beats: Beats,
-        leadership: watch::Receiver<Leadership>,
-    ) -> Self {
-        Self { inner: Arc::new(Inner { identity, raft, peers, beats, leadership }) }
+    pub fn new(parts: Parts) -> Self {
+        let Parts { identity, raft, peers, beats, leadership, store, proposer } = parts;
+        Self { inner: Arc::new(Inner { identity, raft, peers, beats, leadership, store, proposer }) }
     }
 
     /// Makes the change, here or on the leader.
@@ -110,6 +120,10 @@ impl Inner {
             return Err(MembershipError::AlreadyMember(node));
         }
         let known = self.membership().get_node(&node.0).is_some();
+        if !known && self.is_remembered(node)? {
+            let reason = format!("node {node} was a member before; ids are not used again");
+            return Err(MembershipError::Refused(reason));
+        }
         let hello = self.greet(node, &peer).await;
         let hello = hello.map_err(|error| MembershipError::Refused(format!("node {node} at {peer}: {error}")))?;
         let ours = self.identity.cluster().map(|cluster| cluster.0);
@@ -125,6 +139,24 @@ impl Inner {
         written(rt::timeout(CATCH_UP, self.raft.add_learner(node.0, member, true)).await)?;
         let voters = ChangeMembers::AddVoterIds(BTreeSet::from([node.0]));
         written(rt::timeout(CHANGE, self.raft.change_membership(voters, true)).await)
+    }
+
+    /// Whether the state has a row of the node: it is, or was, a member.
+    fn is_remembered(&self, node: NodeId) -> Result<bool, MembershipError> {
+        if !self.leadership.borrow().ready {
+            return Err(MembershipError::NoLeader);
+        }
+        let rows = self.store.view().nodes().map_err(|error| MembershipError::Refused(error.to_string()))?;
+        Ok(rows.iter().any(|row| row.id == node))
+    }
+
+    async fn remember(&self, node: NodeId) -> Result<(), MembershipError> {
+        match self.proposer.propose(Lane::Api, vec![Command::NodeRemoved { node }]).await {
+            Ok(_) => Ok(()),
+            Err(ProposeError::OutcomeUnknown) => Err(MembershipError::TimedOut),
+            Err(ProposeError::NoLeader | ProposeError::ShuttingDown) => Err(MembershipError::NoLeader),
+            Err(error) => Err(MembershipError::Refused(error.to_string())),
+        }
     }
 
     /// Asks the newcomer who it is; a few times, since it may have started a moment ago and not have heard yet which
@@ -151,10 +183,14 @@ impl Inner {
         if membership.get_node(&node.0).is_none() {
             return Err(MembershipError::NotMember(node));
         }
+        if self.is_voter(node) && membership.voter_ids().count() == 1 {
+            return Err(MembershipError::LastVoter(node));
+        }
+        if !self.is_remembered(node)? {
+            // First, so that it is remembered whatever happens to this leader in between.
+            self.remember(node).await?;
+        }
         let change = if self.is_voter(node) {
-            if membership.voter_ids().count() == 1 {
-                return Err(MembershipError::LastVoter(node));
-            }
             ChangeMembers::RemoveVoters(BTreeSet::from([node.0]))
         } else {
             ChangeMembers::RemoveNodes(BTreeSet::from([node.0]))

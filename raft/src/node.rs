@@ -1,6 +1,7 @@
 //! The parts of a running replica, as those who answer peers need them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use campanile_store::Store;
 use tokio::sync::Semaphore;
@@ -28,6 +29,8 @@ pub struct Node {
     pub members: Members,
     pub formation: Formation,
     pub clock: Clock,
+    /// A connection on which nothing has moved for so long is tried.
+    pub keep_alive: Duration,
     pub metrics: Arc<Metrics>,
     pub fatal: Fatal,
     /// Held while a snapshot is being received.

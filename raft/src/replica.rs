@@ -23,7 +23,7 @@ use crate::formation::Formation;
 use crate::identity::{ClusterId, Identity};
 use crate::leadership::{self, Leadership};
 use crate::log_store::LogStore;
-use crate::membership::Members;
+use crate::membership::{self, Members};
 use crate::metrics::Metrics;
 use crate::network::client::Peers;
 use crate::network::server;
@@ -77,7 +77,7 @@ impl Replica {
         let publisher = Publisher::new(metrics.clone());
         let machine = StateMachine::start(store.clone(), publisher.clone(), metrics.clone(), fatal.clone())?;
         let position = machine.position();
-        let peers = Peers::new(identity.clone(), metrics.clone());
+        let peers = Peers::new(identity.clone(), metrics.clone(), config.timing.keep_alive);
         let raft_config = Arc::new(raft_config(&config)?);
         let raft = Raft::new(config.node.0, raft_config, peers.clone(), log.clone(), machine).await;
         let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
@@ -129,7 +129,15 @@ impl Replica {
             clock.clone(),
             fatal.clone(),
         );
-        let members = Members::new(identity.clone(), raft.clone(), peers, beats.clone(), leadership.clone());
+        let members = Members::new(membership::Parts {
+            identity: identity.clone(),
+            raft: raft.clone(),
+            peers,
+            beats: beats.clone(),
+            leadership: leadership.clone(),
+            store: store.clone(),
+            proposer: proposer.clone(),
+        });
         if let Err(error) = formation.check_cluster().await {
             // Nothing has been answered to anybody yet.
             stop.send_replace(true);
@@ -151,6 +159,7 @@ impl Replica {
             members,
             formation,
             clock,
+            keep_alive: config.timing.keep_alive,
             metrics,
             fatal,
             receiving: Semaphore::new(1),

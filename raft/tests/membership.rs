@@ -80,6 +80,17 @@ async fn a_newcomer_joins_is_promoted_and_may_replace_another() {
     assert!(cluster.replica(4).status().nodes.iter().all(|node| node.id != NodeId(1)));
     assert_eq!(put_on(cluster.replica(4), "without 1").await, TaskChange::Created);
     cluster.converge().await;
+
+    // Its id is not used again, although nobody ever said that node 1 is up, and the disk is empty.
+    let address = free_addresses(1).remove(&NodeId(1)).unwrap();
+    addresses.insert(NodeId(1), address.clone());
+    let mut wiped = common::host(1, &addresses);
+    wiped.config.join = true;
+    wiped.start().await;
+    until("the wiped node knows the cluster", || wiped.replica().cluster_id().is_some()).await;
+    let refused = cluster.replica(4).add_node(NodeId(1), address).await;
+    assert_eq!(refused, Err(MembershipError::Refused("node 1 was a member before; ids are not used again".into())));
+    wiped.kill().await;
     cluster.stop().await;
 }
 

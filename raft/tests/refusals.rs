@@ -119,6 +119,36 @@ async fn a_full_lane_pushes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_never_appended_has_no_unknown_outcome() {
+    // One entry of a lane in flight at a time.
+    let mut cluster = Cluster::start_with(3, |config| config.limits.entries_in_flight = 4).await;
+    let leader = cluster.leader().await;
+    let others: Vec<u64> = cluster.running().map(|(id, _)| id).filter(|id| *id != leader).collect();
+    for id in &others {
+        cluster.host(*id).kill().await;
+    }
+    let replica = cluster.replica(leader).clone();
+    let before = replica.status().last_log;
+    let appended = tokio::spawn({
+        let replica = replica.clone();
+        async move { replica.propose(Lane::Api, vec![put("appended")]).await }
+    });
+    until("it is appended", || replica.status().last_log > before).await;
+    let refused = replica.propose(Lane::Api, vec![put("never")]).await;
+    assert!(matches!(refused, Err(ProposeError::Overloaded { .. } | ProposeError::NoLeader)), "{refused:?}");
+    for id in &others {
+        cluster.host(*id).start().await;
+    }
+    cluster.leader().await;
+    cluster.converge().await;
+    let view = cluster.replica(leader).store().view();
+    assert!(view.find_task(&task_name("never")).unwrap().is_none());
+    let appended = appended.await.unwrap();
+    assert!(matches!(appended, Ok(_) | Err(ProposeError::OutcomeUnknown)), "it may be kept or not: {appended:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_with_a_wrong_clock_stops_stamping_and_hands_over() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;
@@ -136,6 +166,31 @@ async fn a_leader_with_a_wrong_clock_stops_stamping_and_hands_over() {
     let stamped = cluster.replica(follower).store().view().time();
     let ahead_ms = stamped.millis_from(cluster.hosts[&follower].clock.now());
     assert!(ahead_ms < 10_000, "time did not jump with the wrong clock, but is {ahead_ms} ms ahead");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_node_gets_no_lease_and_is_remembered_until_its_last_one_has_ended() {
+    let mut cluster = Cluster::start_with(3, |config| config.timing.lease = Duration::from_millis(900)).await;
+    let leader = cluster.leader().await;
+    let removed = cluster.follower().await;
+    let (leads, goes) = (cluster.replica(leader).clone(), cluster.replica(removed).clone());
+    until("the leader has heard everybody", || leads.heard().values().all(|heard| heard.incarnation != 0)).await;
+    let up = || cluster.running().map(|(id, replica)| (NodeId(id), replica.incarnation())).collect();
+    leads.grant_leases(up());
+    until("it has a lease", || goes.may_deliver()).await;
+    leads.remove_node(NodeId(removed)).await.unwrap();
+    // The conductor does not know yet.
+    leads.grant_leases(up());
+    until("its lease has run out, although it goes on beating", || {
+        let (may_deliver, heard) = (goes.may_deliver(), leads.heard().get(&NodeId(removed)).copied());
+        assert!(!may_deliver || heard.is_some_and(|heard| !heard.is_member), "it is forgotten and delivers");
+        !may_deliver
+    })
+    .await;
+    until("it is forgotten", || !leads.heard().contains_key(&NodeId(removed))).await;
+    cluster.host(removed).kill().await;
+    cluster.hosts.remove(&removed);
     cluster.stop().await;
 }
 

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use campanile_model::{Millis, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::secret;
+
 pub use values::{ByteSize, Cluster, LogFormat};
 
 /// What a node runs with.
@@ -283,6 +285,9 @@ impl ServeConfig {
         ensure(self.catch_up_rate > 0, "catch_up_rate", "must be positive")?;
         ensure(self.http_connections > 0, "http_connections", "must be positive")?;
         ensure(self.http_connections_per_host > 0, "http_connections_per_host", "must be positive")?;
+        if let Some(secret) = &self.webhook_secret {
+            secret::key(secret).map_err(|why| ConfigError::invalid("webhook_secret", format!("cannot sign: {why}")))?;
+        }
         ensure(self.snapshot_log_bytes >= 1 << 20, "snapshot_log_bytes", "must be at least 1MiB")?;
         ensure(self.snapshot_interval >= Millis::from_secs(1), "snapshot_interval", "must be at least 1s")?;
         ensure(self.heartbeat >= Millis(10), "heartbeat", "must be at least 10ms")?;
@@ -411,11 +416,22 @@ mod tests {
             (Settings { election_max: Some(Millis(100)), ..base() }, "election_max"),
             (Settings { heartbeat: Some(Millis(150)), ..base() }, "election_min"),
             (Settings { catch_up_rate: Some(0), ..base() }, "catch_up_rate"),
+            (Settings { webhook_secret: Some("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into()), ..base() }, "webhook_secret"),
+            (Settings { webhook_secret: Some("whsec_not base64".into()), ..base() }, "webhook_secret"),
+            (Settings { webhook_secret: Some("whsec_c2hvcnQ=".into()), ..base() }, "webhook_secret"),
         ];
         for (settings, key) in cases {
             let error = settings.resolve().unwrap_err();
             assert_eq!(error.key(), Some(key), "{error}");
         }
+    }
+
+    #[test]
+    fn a_webhook_secret_is_checked_and_not_shown() {
+        let with = |secret: &str| Settings { webhook_secret: Some(secret.into()), ..flags(&ISSUE) }.resolve();
+        assert!(with("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").is_ok());
+        let error = with("hush").unwrap_err().to_string();
+        assert_eq!(error, "webhook_secret cannot sign: a signing secret starts with whsec_");
     }
 
     #[test]

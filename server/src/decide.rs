@@ -135,6 +135,7 @@ mod tests {
             one_shot_run: None,
             open_line: None,
             lines: 0,
+            version_lines: 0,
             tally: Tally::default(),
             folded: Tally::default(),
         };

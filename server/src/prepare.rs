@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use campanile_model::{
-    Code, Command, DeleteTask, FireLine, PreparedPut, PutTask, Rejection, RunId, TaskName, TaskState, Timestamp, limits,
+    Code, Command, FireLine, PreparedPut, PutTask, Rejection, TaskName, TaskState, Timestamp, limits,
 };
 use campanile_raft::{Prepare, Prepared};
 use campanile_store::{StoreError, View};
@@ -18,9 +18,6 @@ use rand::{Rng, rngs::SmallRng};
 use crate::decide::decide;
 use crate::plans::{PlanError, Plans};
 use crate::secret;
-
-/// Runs of one task that a delete cancels at once; more must end by themselves.
-const CANCELLED_BY_DELETE: usize = 10_000;
 
 pub struct Preparer {
     plans: Arc<Plans>,
@@ -62,15 +59,6 @@ impl Preparer {
         Ok(())
     }
 
-    fn delete(&self, work: &mut Work<'_>, delete: &mut DeleteTask) -> Result<(), Rejection> {
-        let Some(current) = work.view.find_task(&delete.task).map_err(storage)? else { return Ok(()) };
-        work.settle(&self.plans, &current)?;
-        if delete.cancel_runs {
-            delete.prepared_runs = unfinished_runs(work.view, &current)?;
-        }
-        Ok(())
-    }
-
     fn settle_named(&self, work: &mut Work<'_>, task: &TaskName) -> Result<(), Rejection> {
         match work.view.find_task(task).map_err(storage)? {
             Some(current) => work.settle(&self.plans, &current),
@@ -88,7 +76,7 @@ impl Prepare for Preparer {
                 Command::PutTask(put) => self.put(&mut work, put)?,
                 Command::PauseTask(pause) => self.settle_named(&mut work, &pause.task)?,
                 Command::ResumeTask(resume) => self.settle_named(&mut work, &resume.task)?,
-                Command::DeleteTask(delete) => self.delete(&mut work, delete)?,
+                Command::DeleteTask(delete) => self.settle_named(&mut work, &delete.task)?,
                 _ => {}
             }
         }
@@ -143,24 +131,6 @@ pub(crate) fn spread_of(task: &TaskName) -> u64 {
     text.push(0);
     text.extend_from_slice(task.name.as_bytes());
     xxhash_rust::xxh3::xxh3_64(&text)
-}
-
-fn unfinished_runs(view: &View, task: &TaskState) -> Result<Vec<RunId>, Rejection> {
-    if task.tracks_runs() {
-        return Ok(task.live.clone());
-    }
-    let mut runs = Vec::new();
-    let mut after = None;
-    loop {
-        let page = view.live_runs(after, limits::SCAN_ROWS).map_err(storage)?;
-        runs.extend(
-            page.iter().filter(|run| run.task == task.id).map(|run| run.id).take(CANCELLED_BY_DELETE - runs.len()),
-        );
-        match page.last() {
-            Some(last) if page.len() == limits::SCAN_ROWS && runs.len() < CANCELLED_BY_DELETE => after = Some(last.id),
-            _ => return Ok(runs),
-        }
-    }
 }
 
 fn storage(error: StoreError) -> Rejection {

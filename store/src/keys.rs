@@ -9,6 +9,7 @@
 //! | `names`       | namespace, 0, name; or 1, id     | `TaskId`                 | create, delete |
 //! | `tasks`       | `TaskId`                         | `TaskState`              | every fire |
 //! | `specs`       | `TaskId`, version                | `TaskSpec`               | create, update |
+//! | `versions`    | `TaskId`, superseded version     | ledger lines that need it| update, trim |
 //! | `time`        | `wake_at`, kind, id              | `TaskTimer` or token     | when a timer is armed; removed in ranges only |
 //! | `live`        | `RunId`                          | `Run`, unfinished        | fire, retry, end |
 //! | `runs`        | `RunId`                          | `Run`, finished          | end |
@@ -27,6 +28,7 @@ pub const META: Family = Family("meta");
 pub const NAMES: Family = Family("names");
 pub const TASKS: Family = Family("tasks");
 pub const SPECS: Family = Family("specs");
+pub const VERSIONS: Family = Family("versions");
 pub const TIME: Family = Family("time");
 pub const LIVE: Family = Family("live");
 pub const RUNS: Family = Family("runs");
@@ -36,7 +38,8 @@ pub const IDEM_EXPIRY: Family = Family("idem_expiry");
 pub const NODES: Family = Family("nodes");
 
 /// Every family of the state database, in the order in which the digest reads them.
-pub const FAMILIES: [Family; 11] = [META, NAMES, TASKS, SPECS, TIME, LIVE, RUNS, LEDGER, IDEM, IDEM_EXPIRY, NODES];
+pub const FAMILIES: [Family; 12] =
+    [META, NAMES, TASKS, SPECS, VERSIONS, TIME, LIVE, RUNS, LEDGER, IDEM, IDEM_EXPIRY, NODES];
 
 /// `meta`: the last applied index and raft's mark. The only row that is not part of the digest.
 pub const POSITION: &[u8] = b"position";
@@ -73,8 +76,8 @@ pub fn node(id: NodeId) -> [u8; 8] {
     id.0.to_be_bytes()
 }
 
-/// `specs`.
-pub fn spec(id: TaskId, version: u32) -> Vec<u8> {
+/// `specs` and `versions`.
+pub fn version(id: TaskId, version: u32) -> Vec<u8> {
     let mut key = Vec::with_capacity(12);
     key.extend_from_slice(&task(id));
     key.extend_from_slice(&version.to_be_bytes());

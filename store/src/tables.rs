@@ -68,6 +68,17 @@ impl Versioned for NameRow {
     const NAME: &'static str = "task name";
 }
 
+/// What keeps a superseded version of a task.
+#[derive(Debug, Encode, Decode)]
+pub(crate) struct VersionRow {
+    /// Ledger lines of this version.
+    lines: u32,
+}
+
+impl Versioned for VersionRow {
+    const NAME: &'static str = "superseded version";
+}
+
 /// What the time index holds of a retry.
 #[derive(Debug, Encode, Decode)]
 pub(crate) struct RetryTimer {
@@ -156,12 +167,19 @@ pub(crate) fn find_task(read: &dyn Read, wanted: &TaskName) -> StoreResult<Optio
 }
 
 pub(crate) fn spec(read: &dyn Read, id: TaskId, version: u32) -> StoreResult<Option<TaskSpec>> {
-    get(read, keys::SPECS, &keys::spec(id, version))
+    get(read, keys::SPECS, &keys::version(id, version))
 }
 
 /// The current definition of a task that is there.
 pub(crate) fn known_spec(read: &dyn Read, id: TaskId, version: u32) -> StoreResult<TaskSpec> {
     spec(read, id, version)?.ok_or_else(|| StoreError::Corrupt(format!("version {version} of task {id} has no row")))
+}
+
+/// Ledger lines of a superseded version that still has some.
+pub(crate) fn known_version_lines(read: &dyn Read, id: TaskId, version: u32) -> StoreResult<u32> {
+    let row: Option<VersionRow> = get(read, keys::VERSIONS, &keys::version(id, version))?;
+    row.map(|row| row.lines)
+        .ok_or_else(|| StoreError::Corrupt(format!("version {version} of task {id} has lines and no count of them")))
 }
 
 pub(crate) fn live_run(read: &dyn Read, id: RunId) -> StoreResult<Option<Run>> {
@@ -181,6 +199,11 @@ pub(crate) fn finished_run(read: &dyn Read, id: RunId) -> StoreResult<Option<Run
     get(read, keys::RUNS, &keys::run(id))
 }
 
+/// A run that is not live and that its task's ledger names.
+pub(crate) fn known_finished_run(read: &dyn Read, id: RunId) -> StoreResult<Run> {
+    finished_run(read, id)?.ok_or_else(|| StoreError::Corrupt(format!("run {id} is in the ledger and has no row")))
+}
+
 pub(crate) fn ledger_row(read: &dyn Read, line: LineKey) -> StoreResult<Option<LedgerRow>> {
     get(read, keys::LEDGER, &keys::ledger(line))
 }
@@ -192,10 +215,25 @@ pub(crate) fn read_ledger_row((key, value): KeyValue) -> StoreResult<(LineKey, L
 
 /// The oldest ledger rows of a task, at most `max`.
 pub(crate) fn oldest_ledger_rows(read: &dyn Read, task: TaskId, max: usize) -> StoreResult<Vec<(LineKey, LedgerRow)>> {
+    ledger_rows(read, task, max, false)
+}
+
+/// The newest ledger rows of a task, newest first, at most `max`.
+pub(crate) fn newest_ledger_rows(read: &dyn Read, task: TaskId, max: usize) -> StoreResult<Vec<(LineKey, LedgerRow)>> {
+    ledger_rows(read, task, max, true)
+}
+
+fn ledger_rows(
+    read: &dyn Read,
+    task: TaskId,
+    max: usize,
+    newest_first: bool,
+) -> StoreResult<Vec<(LineKey, LedgerRow)>> {
     let lower = keys::task(task);
     let end = keys::after_prefix(&lower);
     let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-    read.scan(keys::LEDGER, Bound::Included(&lower), upper, false).take(max).map(|row| read_ledger_row(row?)).collect()
+    let rows = read.scan(keys::LEDGER, Bound::Included(&lower), upper, newest_first);
+    rows.take(max).map(|row| read_ledger_row(row?)).collect()
 }
 
 pub(crate) fn idempotency(read: &dyn Read, named: &[u8]) -> StoreResult<Option<IdempotencyRow>> {
@@ -255,11 +293,21 @@ pub(crate) fn delete_task(overlay: &mut Overlay, id: TaskId) {
 }
 
 pub(crate) fn put_spec(overlay: &mut Overlay, id: TaskId, version: u32, spec: &TaskSpec) {
-    put(overlay, keys::SPECS, keys::spec(id, version), spec);
+    put(overlay, keys::SPECS, keys::version(id, version), spec);
 }
 
 pub(crate) fn delete_spec(overlay: &mut Overlay, id: TaskId, version: u32) {
-    overlay.delete(keys::SPECS, keys::spec(id, version));
+    overlay.delete(keys::SPECS, keys::version(id, version));
+}
+
+pub(crate) fn put_version_lines(overlay: &mut Overlay, id: TaskId, version: u32, lines: u32) {
+    put(overlay, keys::VERSIONS, keys::version(id, version), &VersionRow { lines });
+}
+
+/// A superseded version that nothing refers to any more.
+pub(crate) fn delete_version(overlay: &mut Overlay, id: TaskId, version: u32) {
+    overlay.delete(keys::VERSIONS, keys::version(id, version));
+    delete_spec(overlay, id, version);
 }
 
 pub(crate) fn put_live_run(overlay: &mut Overlay, run: &Run) {

@@ -30,7 +30,6 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// A peer that has answered nothing on a connection for this long, while calls waited, gets a new connection.
 const SILENCE: Duration = Duration::from_millis(1500);
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Bytes a peer may have sent that we have not read yet: of one call, and of a connection.
 pub const STREAM_WINDOW: u32 = 4 << 20;
 pub const CONNECTION_WINDOW: u32 = 8 << 20;
@@ -69,6 +68,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     to: NodeId,
     address: String,
+    keep_alive: Duration,
     link: Mutex<Link>,
     /// When the peer last answered on the current connection.
     heard: std::sync::Mutex<Instant>,
@@ -82,9 +82,9 @@ struct Link {
 }
 
 impl Channel {
-    pub fn new(identity: Identity, metrics: Arc<Metrics>, to: NodeId, address: String) -> Self {
+    pub fn new(identity: Identity, metrics: Arc<Metrics>, to: NodeId, address: String, keep_alive: Duration) -> Self {
         let heard = std::sync::Mutex::new(instant());
-        Self { inner: Arc::new(Inner { identity, metrics, to, address, link: Mutex::default(), heard }) }
+        Self { inner: Arc::new(Inner { identity, metrics, to, address, keep_alive, link: Mutex::default(), heard }) }
     }
 
     pub fn address(&self) -> &str {
@@ -213,8 +213,8 @@ impl Channel {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(MAX_FRAME)
-            .keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_interval(self.inner.keep_alive)
+            .keep_alive_timeout(self.inner.keep_alive)
             .handshake(TokioIo::new(stream));
         let (sender, connection) = match rt::timeout(CONNECT, handshake).await {
             Some(result) => result.map_err(io::Error::other)?,

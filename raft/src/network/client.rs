@@ -56,12 +56,13 @@ pub struct Peers {
 struct Inner {
     identity: Identity,
     metrics: Arc<Metrics>,
+    keep_alive: Duration,
     channels: Mutex<BTreeMap<(NodeId, Traffic), Channel>>,
 }
 
 impl Peers {
-    pub fn new(identity: Identity, metrics: Arc<Metrics>) -> Self {
-        Self { inner: Arc::new(Inner { identity, metrics, channels: Mutex::default() }) }
+    pub fn new(identity: Identity, metrics: Arc<Metrics>, keep_alive: Duration) -> Self {
+        Self { inner: Arc::new(Inner { identity, metrics, keep_alive, channels: Mutex::default() }) }
     }
 
     /// The connection to a node at an address; one for each kind of traffic, shared by all who ask.
@@ -71,7 +72,8 @@ impl Peers {
             return channel.clone();
         }
         let inner = &self.inner;
-        let channel = Channel::new(inner.identity.clone(), inner.metrics.clone(), to, address.to_owned());
+        let (identity, metrics) = (inner.identity.clone(), inner.metrics.clone());
+        let channel = Channel::new(identity, metrics, to, address.to_owned(), inner.keep_alive);
         channels.insert((to, traffic), channel.clone());
         channel
     }

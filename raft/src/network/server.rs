@@ -40,7 +40,6 @@ const CALLS_PER_CONNECTION: u32 = 512;
 const FIRST_CALL: Duration = Duration::from_secs(5);
 /// How long the body of a small call may take to arrive.
 const READ: Duration = Duration::from_secs(5);
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Different refusals that are logged; then they are only counted.
 const REFUSALS_LOGGED: usize = 64;
 
@@ -111,8 +110,8 @@ impl Server {
             .max_frame_size(MAX_FRAME)
             .max_concurrent_streams(CALLS_PER_CONNECTION)
             .max_header_list_size(16 << 10)
-            .keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_interval(self.node.keep_alive)
+            .keep_alive_timeout(self.node.keep_alive)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let first_call = self.node.clock.sleep(FIRST_CALL);

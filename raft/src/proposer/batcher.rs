@@ -230,7 +230,6 @@ fn ids_of(command: &Command) -> usize {
         Command::Fire { lines } => 2 * lines.len(),
         Command::Outcomes { lines } => 2 * lines.len(),
         Command::Attempts { lines } => 2 * lines.len(),
-        Command::DeleteTask(delete) => 1 + delete.prepared_runs.len(),
         _ => 2,
     }
 }

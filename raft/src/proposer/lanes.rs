@@ -112,6 +112,11 @@ impl Job {
         self.replies.iter().filter(|reply| reply.is_none()).count()
     }
 
+    /// Whether nothing of it has been done.
+    fn is_untouched(&self) -> bool {
+        self.replies.iter().all(Option::is_none)
+    }
+
     /// Takes the replies to what was pending, one each; those that `again` picks stay pending. True if none does.
     pub fn settle(&mut self, replies: Vec<Reply>, again: impl Fn(&Reply) -> bool) -> bool {
         let pending = self.replies.iter_mut().filter(|reply| reply.is_none());
@@ -129,7 +134,7 @@ impl Job {
 
     /// Nothing more of it is appended, because of `answer`. Where part of it was already, that part counts.
     pub fn refuse(mut self, answer: Answer) {
-        if self.replies.iter().all(Option::is_none) {
+        if self.is_untouched() {
             return self.answer(answer);
         }
         match answer {

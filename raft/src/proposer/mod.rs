@@ -5,7 +5,8 @@
 //!    one entry. Order within a lane is kept; several entries are in flight.
 //! 3. A proposal that conflicted with another is prepared again. Otherwise its replies are the answer.
 //!
-//! What may have been appended is never sent again from here: the caller is told that the outcome is unknown.
+//! What may have been appended is never sent again from here: the caller is told that the outcome is unknown. What has
+//! waited in its lane for too long is withdrawn, and the caller is told that nothing was appended.
 
 mod batcher;
 mod lanes;
@@ -53,7 +54,7 @@ pub struct Prepared {
 
 /// How long a proposal looks for a leader that takes it.
 const FIND_LEADER: Duration = Duration::from_secs(5);
-/// How long a proposal waits for its outcome once it may have been appended.
+/// How long a proposal waits for its outcome, in its lane included.
 const OUTCOME: Duration = Duration::from_secs(15);
 /// Between two tries while nothing has changed.
 const RETRY: Duration = Duration::from_millis(20);
@@ -193,8 +194,12 @@ impl Proposer {
         let (job, mut waiting) = Job::new(lane, commands, bytes, room);
         self.inner.lanes.push(job);
         let answer = match rt::timeout(lane.patience(), &mut waiting.answer).await {
-            None if waiting.withdraw() => return self.overloaded(lane),
-            None => rt::timeout(OUTCOME, waiting.answer).await,
+            // It still waits: this leader is not ready, or can commit nothing. What is withdrawn was never appended.
+            None if waiting.withdraw() => {
+                let ready = self.inner.leadership.borrow().ready;
+                return if ready { self.overloaded(lane) } else { ProposeAnswer::NotLeader };
+            }
+            None => rt::timeout(OUTCOME - lane.patience(), waiting.answer).await,
             answer => answer,
         };
         match answer {

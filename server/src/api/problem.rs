@@ -58,12 +58,9 @@ pub fn status(code: Code) -> StatusCode {
         }
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        Code::TaskExists | Code::TaskFinished | Code::RunFinished | Code::StaleToken | Code::Conflict => {
-            StatusCode::CONFLICT
-        }
+        Code::TaskExists | Code::TaskFinished | Code::RunFinished | Code::Conflict => StatusCode::CONFLICT,
         Code::VersionMismatch => StatusCode::PRECONDITION_FAILED,
         Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Code::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
         Code::Overloaded
@@ -90,7 +87,6 @@ fn title(code: Code) -> &'static str {
         Code::InvalidPageToken => "The page token does not belong to this list",
         Code::NotFound => "There is nothing at this path",
         Code::MethodNotAllowed => "This path does not take this method",
-        Code::UnsupportedMediaType => "The body's media type is not taken here",
         Code::InvalidSchedule => "A schedule cannot be read",
         Code::UnknownTimeZone => "A time zone is not known",
         Code::NeverOccurs => "A schedule has no occurrence",
@@ -103,7 +99,6 @@ fn title(code: Code) -> &'static str {
         Code::TaskFinished => "The task has finished",
         Code::RunFinished => "The run has finished",
         Code::IdempotencyMismatch => "The idempotency key was used for another request",
-        Code::StaleToken => "The attempt is no longer current",
         Code::Conflict => "Another write came first",
         Code::Overloaded => "The cluster takes no more at the moment",
         Code::QuotaExceeded => "A quota is used up",

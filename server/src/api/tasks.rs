@@ -271,7 +271,6 @@ pub async fn delete(
         task: task.clone(),
         if_version: if_match(&headers)?,
         cancel_runs: params.runs == RunsOfDeleted::Cancel,
-        prepared_runs: Vec::new(),
     });
     verb(&api, task, command).await
 }

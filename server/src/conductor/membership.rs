@@ -2,10 +2,11 @@
 //! is an entry of the log with a new epoch, and fences the attempts of the node it takes shards from.
 //!
 //! A node is lost when its lease has certainly ended: it has not been heard for longer than the lease it was granted.
-//! The leader before this one is lost sooner, because its lease was its leadership, and that has ended.
+//! The leader before this one is lost sooner, because its lease was its leadership, and that has ended. A node that was
+//! removed from the cluster gets no lease from then on, and is lost like one that has fallen silent at that moment.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use campanile_model::{Command, NodeId, NodeState, ShardId, ShardTable};
 use campanile_raft::{Heard, Lane};
@@ -21,6 +22,8 @@ const PREVIOUS_LEADER_GRACE: Duration = Duration::from_millis(200);
 pub(crate) struct Membership {
     node: NodeId,
     previous_leader: Option<NodeId>,
+    /// When this reign began.
+    since: Instant,
     /// One change at a time, so that each is made from the tables the last one left.
     in_flight: bool,
     /// The tables have to be read again before the next change.
@@ -30,10 +33,11 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    pub fn new(node: NodeId, previous_leader: Option<NodeId>) -> Self {
+    pub fn new(node: NodeId, previous_leader: Option<NodeId>, now: Instant) -> Self {
         Self {
             node,
             previous_leader,
+            since: now,
             in_flight: false,
             stale: true,
             nodes: Vec::new(),
@@ -65,9 +69,9 @@ impl Membership {
         let now = context.clock.instant();
         let mut heard = replica.heard();
         // The leader hears itself.
-        heard.insert(self.node, Heard { at: now, incarnation: replica.incarnation(), ahead_us: Some(0) });
-        let silent =
-            |node: NodeId| heard.get(&node).map_or(Duration::MAX, |heard| now.saturating_duration_since(heard.at));
+        let us = Heard { at: now, incarnation: replica.incarnation(), ahead_us: Some(0), is_member: true };
+        heard.insert(self.node, us);
+        let silent = |node: NodeId| self.silent(&heard, node, now);
         let lost = self.lost(replica.lost_after(), silent);
         // Leases go to the nodes that are up in the tables, and from here on not to the one that is lost.
         let holders = self.nodes.iter().filter(|node| node.up && Some(node.id) != lost);
@@ -75,11 +79,7 @@ impl Membership {
         if self.in_flight {
             return Ok(());
         }
-        let command = match lost {
-            Some(lost) => Some(self.loss(lost)),
-            None => self.arrival(&heard, |node| silent(node) < FRESH),
-        };
-        if let Some(command) = command {
+        if let Some(command) = self.change(lost, &heard, now) {
             self.in_flight = true;
             proposals.push(Proposal {
                 lane: Lane::Fire,
@@ -92,6 +92,21 @@ impl Membership {
         Ok(())
     }
 
+    /// What is to change next. While no other node is up there is nobody to give a lost one's shards to: fires would go on
+    /// naming it as the owner, after its fence. So another one comes first.
+    fn change(&self, lost: Option<NodeId>, heard: &BTreeMap<NodeId, Heard>, now: Instant) -> Option<Command> {
+        match lost {
+            Some(lost) if self.nodes.iter().any(|node| node.up && node.id != lost) => Some(self.loss(lost)),
+            _ => self.arrival(heard, |node| self.silent(heard, node, now) < FRESH),
+        }
+    }
+
+    /// How long the node has not been heard. One that is not in the table has been removed: since when is not known if
+    /// another leader saw it, so it is counted from the beginning of this reign.
+    fn silent(&self, heard: &BTreeMap<NodeId, Heard>, node: NodeId, now: Instant) -> Duration {
+        now.saturating_duration_since(heard.get(&node).map_or(self.since, |heard| heard.at))
+    }
+
     /// A node that is heard from but is not up, or is up under another incarnation.
     fn arrival(&self, heard: &BTreeMap<NodeId, Heard>, is_fresh: impl Fn(NodeId) -> bool) -> Option<Command> {
         let is_up = |id: NodeId, incarnation: u64| {
@@ -99,7 +114,8 @@ impl Membership {
         };
         let (&node, arrived) = heard
             .iter()
-            .find(|(id, heard)| heard.incarnation != 0 && is_fresh(**id) && !is_up(**id, heard.incarnation))?;
+            .filter(|(_, heard)| heard.incarnation != 0 && heard.is_member)
+            .find(|(id, heard)| is_fresh(**id) && !is_up(**id, heard.incarnation))?;
         let shards = rebalance(&self.shards, &self.up_with(node));
         tracing::info!(%node, shards = shards.len(), "node is up");
         Some(Command::NodeUp { node, incarnation: arrived.incarnation, shards })
@@ -169,6 +185,52 @@ mod tests {
 
     fn owned(table: &ShardTable, node: u64) -> usize {
         table.shards.iter().filter(|shard| shard.owner == NodeId(node)).count()
+    }
+
+    #[test]
+    fn a_removed_node_is_lost_when_its_lease_has_ended() {
+        let now = campanile_raft::Clock::system().instant();
+        let at = |ms| now + Duration::from_millis(ms);
+        let row = |id| NodeState { id: NodeId(id), incarnation: 7, up: true, ..NodeState::default() };
+        let mut membership = Membership::new(NodeId(1), None, at(0));
+        membership.nodes = vec![row(1), row(2)];
+        let lost_after = Duration::from_millis(1000);
+        let lost = |heard: &BTreeMap<NodeId, Heard>, now| {
+            membership.lost(lost_after, |node| {
+                if node == NodeId(1) { Duration::ZERO } else { membership.silent(heard, node, now) }
+            })
+        };
+        let removed = |at| Heard { at, incarnation: 7, ahead_us: None, is_member: false };
+        // Removed while this node led, and by the leader before it.
+        let seen = BTreeMap::from([(NodeId(2), removed(at(5000)))]);
+        for (heard, removed_at) in [(seen, 5000), (BTreeMap::new(), 0)] {
+            assert_eq!(lost(&heard, at(removed_at + 1000)), None);
+            assert_eq!(lost(&heard, at(removed_at + 1001)), Some(NodeId(2)));
+        }
+        // It does not come back, whatever it says of itself.
+        let again = BTreeMap::from([(NodeId(2), Heard { incarnation: 8, ..removed(at(5000)) })]);
+        assert!(membership.arrival(&again, |_| true).is_none());
+    }
+
+    #[test]
+    fn no_shard_is_left_with_a_fenced_node() {
+        let now = campanile_raft::Clock::system().instant();
+        let row = |id, up| NodeState { id: NodeId(id), incarnation: 7, up, ..NodeState::default() };
+        let mut membership = Membership::new(NodeId(2), Some(NodeId(1)), now);
+        membership.shards =
+            moved(&ShardTable { shards: Vec::new() }, &rebalance(&ShardTable { shards: Vec::new() }, &[NodeId(1)]));
+        membership.nodes = vec![row(1, true), row(2, false)];
+        let us = Heard { at: now, incarnation: 8, ahead_us: Some(0), is_member: true };
+        let heard = BTreeMap::from([(NodeId(2), us)]);
+        // The leader before was the only one up, and is lost.
+        let first = membership.change(Some(NodeId(1)), &heard, now);
+        assert!(matches!(first, Some(Command::NodeUp { node: NodeId(2), .. })), "{first:?}");
+        membership.nodes = vec![row(1, true), NodeState { incarnation: 8, ..row(2, true) }];
+        let Some(Command::NodeLost { node: NodeId(1), shards }) = membership.change(Some(NodeId(1)), &heard, now)
+        else {
+            panic!("node 1 is lost now");
+        };
+        assert_eq!(shards.len(), 256);
     }
 
     #[test]

@@ -33,14 +33,13 @@ use orphans::Orphans;
 use proposals::Proposals;
 use window::Window;
 
-/// How often the conductor looks at what no timer announces: members, backlog, housekeeping.
-const TICK: Duration = Duration::from_millis(50);
-
 #[derive(Clone)]
 pub struct ConductorConfig {
     pub node: NodeId,
     /// Overdue timers handled per second once a leader takes over.
     pub catch_up_rate: u32,
+    /// Between two looks at what no timer announces: members, backlog, housekeeping.
+    pub tick: Duration,
 }
 
 /// What every part of the conductor works with.
@@ -120,7 +119,7 @@ impl Reign {
             read_until: view.index(),
             window,
             proposals: Proposals::default(),
-            membership: Membership::new(context.config.node, previous_leader),
+            membership: Membership::new(context.config.node, previous_leader, context.clock.instant()),
             orphans: Orphans::default(),
             housekeeping: Housekeeping::default(),
             context: context.clone(),
@@ -131,7 +130,7 @@ impl Reign {
         mut self,
         leadership: &mut tokio::sync::watch::Receiver<campanile_raft::Leadership>,
     ) -> Result<Ended, StoreError> {
-        let mut tick = tokio::time::interval(TICK);
+        let mut tick = tokio::time::interval(self.context.config.tick);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let until_due = self.window.until_due(self.context.clock.now());

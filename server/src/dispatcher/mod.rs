@@ -34,8 +34,6 @@ pub use webhook::WebhookClient;
 const QUEUE: usize = 100_000;
 /// Rows read in one step when the tables are read.
 const PAGE: usize = 4096;
-/// How often the lease is looked at.
-const TICK: Duration = Duration::from_millis(50);
 
 #[derive(Clone)]
 pub struct DispatcherConfig {
@@ -46,6 +44,8 @@ pub struct DispatcherConfig {
     pub connections_per_host: usize,
     /// Signs webhooks whose target has no secret of its own.
     pub webhook_secret: Option<String>,
+    /// Between two looks at what nothing announces: the lease above all.
+    pub tick: Duration,
 }
 
 /// One attempt to be sent.
@@ -115,7 +115,7 @@ impl Dispatcher {
     /// has been reported.
     pub async fn run(mut self, mut drain: Drain) -> Result<(), StoreError> {
         self.look_at_own_row()?;
-        let mut tick = tokio::time::interval(TICK);
+        let mut tick = tokio::time::interval(self.config.tick);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !(self.draining && self.in_flight.is_empty()) {
             tokio::select! {

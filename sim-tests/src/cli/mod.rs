@@ -13,6 +13,7 @@ mod replay;
 mod run;
 mod shrink;
 mod simulator;
+mod speed;
 mod sweep;
 
 use std::path::{Path, PathBuf};
@@ -56,6 +57,8 @@ enum Command {
     Shrink(shrink::Shrink),
     /// Find out whether every planted bug is caught, and after how many seeds
     Hunt(hunt::Hunt),
+    /// Measure how much faster than time simulations go
+    Speed(speed::Speed),
     /// Judge a stored history with the checkers of this build
     Check(check::Check),
     /// Make the HTML timeline of a stored history
@@ -148,6 +151,7 @@ fn dispatch(cli: Cli) -> Result<End> {
         Command::Replay(replay) => replay.execute(&children()?, out),
         Command::Shrink(shrink) => shrink.execute(&children()?, out),
         Command::Hunt(hunt) => hunt.execute(&children()?, out),
+        Command::Speed(speed) => speed.execute(&children()?, out),
         Command::Check(check) => check.execute(out),
         Command::Report(report) => report.execute(out),
         Command::Planted => names::planted(cli.simulator, out),

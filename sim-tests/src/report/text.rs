@@ -25,7 +25,7 @@ fn write(summary: &Summary, out: &mut String) -> std::fmt::Result {
     };
     writeln!(out, "{}{seed}{planted}: {} nodes, {how}", summary.scenario, summary.nodes)?;
     if summary.facts.pace == Some(Pace::Coarse) {
-        writeln!(out, "Coarse pace: heartbeats, elections and leases a hundred times slower than the product's own.")?;
+        writeln!(out, "Coarse pace: heartbeats, elections and leases a thousand times slower than the product's own.")?;
     }
     writeln!(out)?;
     let width = summary.findings.iter().map(|line| line.name.len()).max().unwrap_or(0);

@@ -52,7 +52,7 @@ pub enum Pace {
     /// The product's own timing.
     #[default]
     Normal,
-    /// Heartbeats, elections and leases a hundred times slower.
+    /// Heartbeats, elections and leases a thousand times slower.
     Coarse,
 }
 

@@ -20,7 +20,7 @@ use super::recorder::Recorder;
 use crate::history::{Event, NodeEvent, RaftState};
 use crate::scenario::Pace;
 
-/// How often a node's Raft state is looked at.
+/// How often a node's Raft state is looked at; at coarse pace, once in a minute.
 const LOOK: Duration = Duration::from_millis(50);
 /// Every so many looks its state is digested, if it has changed.
 const DIGEST_EVERY: u32 = 40;
@@ -79,6 +79,7 @@ struct Life {
     seen: Arc<Mutex<BTreeMap<NodeId, Seen>>>,
     ended: mpsc::UnboundedSender<Ended>,
     terminate: watch::Receiver<u64>,
+    look_every: Duration,
 }
 
 impl Cluster {
@@ -111,6 +112,7 @@ impl Cluster {
             seen: self.seen.clone(),
             ended: self.ended.clone(),
             terminate: terminated,
+            look_every: if self.pace == Pace::Coarse { LOOK * 1200 } else { LOOK },
         };
         let handle = Handle::current()
             .create_node()
@@ -134,7 +136,7 @@ impl Cluster {
         replica.snapshots.interval = Duration::from_secs(20);
         replica.snapshots.keep_entries = 50;
         if self.pace == Pace::Coarse {
-            let slow = |span: Duration| span * 100;
+            let slow = |span: Duration| span * 1000;
             let timing = Timing::default();
             replica.timing = Timing {
                 heartbeat: slow(timing.heartbeat),
@@ -142,6 +144,8 @@ impl Cluster {
                 election_max: slow(timing.election_max),
                 beat: slow(timing.beat),
                 lease: slow(timing.lease),
+                tick: timing.tick * 100,
+                keep_alive: slow(timing.keep_alive),
             };
         }
         NodeConfig {
@@ -286,7 +290,12 @@ async fn live(mut life: Life) {
         Err(error) => (error.to_string(), false),
         Ok(mut running) => {
             life.recorder.record(Event::Node { node, what: NodeEvent::Started });
-            let looking = tokio::spawn(look(running.replica().clone(), life.recorder.clone(), life.seen.clone()));
+            let looking = tokio::spawn(look(
+                running.replica().clone(),
+                life.recorder.clone(),
+                life.seen.clone(),
+                life.look_every,
+            ));
             let fatal = tokio::select! {
                 biased;
                 error = running.fatal() => Some(error.to_string()),
@@ -309,7 +318,7 @@ async fn live(mut life: Life) {
 }
 
 /// Says how the node is, as often as it changes.
-async fn look(replica: Replica, recorder: Recorder, seen: Arc<Mutex<BTreeMap<NodeId, Seen>>>) {
+async fn look(replica: Replica, recorder: Recorder, seen: Arc<Mutex<BTreeMap<NodeId, Seen>>>, every: Duration) {
     let node = replica.node_id();
     let mut said = None;
     let mut led = 0;
@@ -355,6 +364,6 @@ async fn look(replica: Replica, recorder: Recorder, seen: Arc<Mutex<BTreeMap<Nod
                 recorder.record(Event::Digest { node, index: digested, digest: digest.to_string() });
             }
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(every).await;
     }
 }

@@ -77,7 +77,7 @@ fn simulate_here(order: &Order) -> Simulated {
 fn lateness_bound(scenario: &Scenario) -> Millis {
     match scenario.pace {
         Pace::Normal => Millis::from_secs(15),
-        Pace::Coarse => Millis::from_secs(600),
+        Pace::Coarse => Millis::from_secs(6000),
     }
 }
 
@@ -108,7 +108,7 @@ impl World {
         }
         let changes_members = plan.faults.iter().any(|planned| planned.fault.changes_members());
         let mut nemesis = Nemesis::new(cluster, endings, receiver.clone(), recorder.clone(), plan.faults);
-        let patience = if scenario.pace == Pace::Coarse { 600 } else { 20 };
+        let patience = if scenario.pace == Pace::Coarse { 6000 } else { 20 };
         let all: Vec<NodeId> = nemesis.cluster.running();
         settle::converge(&mut nemesis, &all, Duration::from_secs(patience), &recorder).await;
 

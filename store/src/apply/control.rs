@@ -1,10 +1,8 @@
 //! What operators do to tasks and runs by hand: pause, resume, delete, trigger, cancel.
 
-use std::collections::BTreeSet;
-
 use campanile_model::{
     Code, DELETED_KEPT, DeleteTask, Origin, PauseTask, Reply, ResumeTask, RunId, RunReply, TaskChange, TaskState,
-    TaskStatus, TriggerTask, planted,
+    TaskStatus, TriggerTask, limits, planted,
 };
 
 use super::context::{Answer, Apply, check_version, reject, task_reply};
@@ -68,15 +66,9 @@ impl Apply<'_> {
         check_version(&task, delete.if_version)?;
         self.check_settled(&task)?;
         if delete.cancel_runs {
-            // Those that preparation found, and those that were fired while it looked.
-            let known = task.one_shot_run.map(|(_, run)| run).into_iter().chain(task.live.iter().copied());
-            let runs: BTreeSet<RunId> = known.chain(delete.prepared_runs.iter().copied()).collect();
-            for id in runs {
-                if let Some(run) = tables::live_run(&self.read(), id)?
-                    && run.task == task.id
-                {
-                    self.cancel(run);
-                }
+            for id in self.find_live_runs(&task, limits::LEDGER_LINES as usize)? {
+                let run = tables::known_live_run(&self.read(), id)?;
+                self.cancel(run);
             }
             task.live.clear();
         } else {
@@ -191,12 +183,29 @@ mod tests {
         let a = m.create("a", recurring(), next(60));
         let b = m.create("b", one_shot(60), next(60));
         let (x, y) = (m.fire(a, next(120)).unwrap(), m.fire(b, None).unwrap());
-        let delete = DeleteTask { task: named("a"), if_version: None, cancel_runs: true, prepared_runs: vec![x, y] };
-        m.run(Command::DeleteTask(delete));
+        m.delete("a", true);
         assert_eq!(m.get_run(x).state, RunState::Cancelled);
         assert_eq!(m.get_run(y).state, RunState::Running, "another task's run is left alone");
         m.delete("b", true);
         assert_eq!(m.get_run(y).state, RunState::Cancelled);
+    }
+
+    #[test]
+    fn a_delete_cancels_the_runs_that_are_settled_with_it() {
+        let mut m = Machine::new();
+        let id = m.create("a", recurring(), next(60));
+        let ended = m.fire(id, next(120)).unwrap();
+        m.outcome(ended, Outcome::Succeeded);
+        m.now = at(120);
+        // As preparation has it: what is due is decided in front of the change.
+        let settle = Command::Fire { lines: vec![m.line(id, Decision::Fire, next(180))] };
+        let delete = Command::DeleteTask(DeleteTask { task: named("a"), if_version: None, cancel_runs: true });
+        let replies = m.run_all(vec![settle, delete]);
+        assert!(matches!(replies[..], [Reply::Lines { done: 1 }, Reply::Task(_)]));
+        let runs = m.view().runs_of(id, &Default::default()).unwrap().items;
+        let states: Vec<_> = runs.iter().map(|run| run.state).collect();
+        assert_eq!(states, [RunState::Cancelled, RunState::Succeeded], "newest first");
+        assert_eq!(m.view().counts().unwrap().live_runs, 0);
     }
 
     #[test]

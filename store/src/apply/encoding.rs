@@ -11,7 +11,7 @@ use super::properties::{any_step, live_through};
 use crate::effect::TaskTimer;
 use crate::engine::Family;
 use crate::keys;
-use crate::tables::{Globals, NameRow, Position, RetryTimer};
+use crate::tables::{Globals, NameRow, Position, RetryTimer, VersionRow};
 
 /// What a type does with bytes: whether they decode, and to what they are encoded again.
 type Recode = fn(&[u8]) -> Option<Vec<u8>>;
@@ -21,7 +21,7 @@ fn recode<T: Versioned>(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Every versioned type of this crate and of the model.
-const TYPES: [Recode; 13] = [
+const TYPES: [Recode; 14] = [
     recode::<Entry>,
     recode::<TaskSpec>,
     recode::<TaskState>,
@@ -35,6 +35,7 @@ const TYPES: [Recode; 13] = [
     recode::<NameRow>,
     recode::<RetryTimer>,
     recode::<TaskTimer>,
+    recode::<VersionRow>,
 ];
 
 fn type_of(family: Family, key: &[u8]) -> Recode {
@@ -45,6 +46,7 @@ fn type_of(family: Family, key: &[u8]) -> Recode {
         (keys::NAMES, _) => recode::<NameRow>,
         (keys::TASKS, _) => recode::<TaskState>,
         (keys::SPECS, _) => recode::<TaskSpec>,
+        (keys::VERSIONS, _) => recode::<VersionRow>,
         (keys::TIME, key) => match keys::read_timer(key).expect("a timer's key").timer {
             Timer::Task(_) => recode::<TaskTimer>,
             Timer::Retry(_) => recode::<RetryTimer>,

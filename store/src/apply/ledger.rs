@@ -14,6 +14,7 @@ impl Apply<'_> {
     /// The occurrence fired as this run. A one-shot keeps the line in its own row.
     pub fn enter_fired(&mut self, task: &mut TaskState, run: &Run) {
         task.tally.fired += u64::from(!planted!(FireNotCounted));
+        task.version_lines += 1;
         if run.origin != Origin::Schedule {
             task.tally.triggered += 1;
         } else if task.one_shot {
@@ -56,6 +57,7 @@ impl Apply<'_> {
         }
         let line = LineKey { task: task.id, scheduled_at: first, origin: Origin::Schedule };
         self.add_line(task, line, &LedgerRow::Range { last, count, reason, version });
+        task.version_lines += 1;
         task.open_line = Some(OpenLine { first, reason, version });
         Ok(())
     }

@@ -29,6 +29,7 @@ mod runs;
 pub(crate) mod testing;
 #[cfg(test)]
 mod transcript;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,7 @@
-//! `NodeUp`, `NodeLost`: which nodes deliver, and from which token on their outcomes count.
+//! `NodeUp`, `NodeLost`, `NodeRemoved`: which nodes deliver, and from which token on their outcomes count.
+//!
+//! A node's row is never removed. After the node has gone its fence still refuses what it may report, and the row shows
+//! that its id has been used.
 
 use campanile_model::{Code, NodeId, NodeState, Reply, ShardId, Token, planted};
 
@@ -33,6 +36,15 @@ impl Apply<'_> {
         self.set_node(NodeState { fence, up: false, ..node });
         self.emit(Effect::NodeFenced { node: id, fence });
         self.move_shards(shards, fence);
+        Ok(Reply::Done)
+    }
+
+    /// Membership itself is not the state machine's. What a member leaves behind moves when it is lost.
+    pub fn node_removed(&mut self, id: NodeId) -> Answer {
+        if !self.cached.nodes.contains_key(&id) {
+            let fence = Token::at(self.next_place());
+            self.set_node(NodeState { id, fence, ..NodeState::default() });
+        }
         Ok(Reply::Done)
     }
 
@@ -83,6 +95,17 @@ mod tests {
         assert_eq!((node.incarnation, node.up), (12, true));
         assert!(node.fence > fence);
         assert_eq!(m.effects, [Effect::NodeFenced { node: NodeId(1), fence: node.fence }]);
+    }
+
+    #[test]
+    fn a_removed_node_leaves_a_row() {
+        let mut m = Machine::new();
+        let before = m.view().nodes().unwrap();
+        m.run(Command::NodeRemoved { node: NodeId(1) });
+        assert_eq!(m.view().nodes().unwrap(), before, "it delivers until it is gone");
+        m.run(Command::NodeRemoved { node: NodeId(2) });
+        let row = m.view().nodes().unwrap().remove(1);
+        assert_eq!((row.id, row.up, row.incarnation), (NodeId(2), false, 0), "even one that never was up");
     }
 
     #[test]

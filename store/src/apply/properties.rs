@@ -1,13 +1,14 @@
 //! Random histories: whatever is asked for, in whatever order and however stale, the invariants hold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use campanile_model::*;
 use proptest::prelude::*;
 
 use super::testing::*;
 use crate::engine::mem::MemDisk;
-use crate::{Applier, Digest, Effect, LedgerQuery, RunQuery, Store, View};
+use crate::{Applier, Digest, Effect, LedgerQuery, RunQuery, Store, View, keys};
 
 /// One step of a history; the numbers pick among what is there.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,7 @@ pub enum Step {
     Attempt { pick: u8, action: u8, stale: bool },
     NodeUp { node: u8, incarnation: u8 },
     NodeLost(u8),
+    NodeRemoved(u8),
     TrimTimers,
     TrimLedger { pick: u8, max: u8 },
     Expire { pick: u8, max: u8 },
@@ -50,6 +52,7 @@ pub fn any_step() -> impl Strategy<Value = Step> {
             .prop_map(|(pick, action, stale)| Step::Attempt { pick, action, stale }),
         1 => (1..3u8, 0..3u8).prop_map(|(node, incarnation)| Step::NodeUp { node, incarnation }),
         1 => (1..3u8).prop_map(Step::NodeLost),
+        1 => (1..4u8).prop_map(Step::NodeRemoved),
         1 => Just(Step::TrimTimers),
         1 => (any::<u8>(), 0..4u8).prop_map(|(pick, max)| Step::TrimLedger { pick, max }),
         2 => (any::<u8>(), 0..4u8).prop_map(|(pick, max)| Step::Expire { pick, max }),
@@ -119,6 +122,8 @@ fn check(view: &View) {
     let counts = view.counts().unwrap();
     assert_eq!(counts.live_runs, live.len() as u64);
     assert_eq!(counts.tasks, tasks.iter().filter(|task| task.status != TaskStatus::Deleted).count() as u64);
+    // What is kept of definitions: the current ones and those of a line, and nothing else.
+    let mut versions = BTreeSet::new();
     let all_timers = view.timers(None, Timestamp::LAST, usize::MAX).unwrap();
     for task in &tasks {
         let query = LedgerQuery { max: usize::MAX, ..LedgerQuery::default() };
@@ -133,6 +138,8 @@ fn check(view: &View) {
         assert!(scheduled.is_sorted_by(|a, b| a.last < b.scheduled_at), "lines of {} overlap", task.id);
         let runs = view.runs_of(task.id, &RunQuery { max: usize::MAX, state: None, after: None }).unwrap().items;
         assert_eq!(runs.len() as u64, fired, "runs of {}", task.id);
+        let of_lines = runs.iter().map(|run| run.version).chain(lines.iter().filter_map(|line| line.version));
+        versions.extend(of_lines.chain([task.version]).map(|version| keys::version(task.id, version)));
         if let Some(next) = task.next {
             assert!(next.scheduled_at > task.decided_until, "{} is to decide twice", task.id);
             let armed = all_timers.iter().any(|row| {
@@ -146,11 +153,14 @@ fn check(view: &View) {
         }
         let mine = live.iter().filter(|run| run.task == task.id);
         let waiting = mine.clone().filter(|run| run.state == RunState::Pending).count();
-        assert!(waiting == 0 || waiting < mine.count(), "{} waits for nothing", task.id);
-        for id in &task.live {
-            assert!(live.iter().any(|run| run.id == *id), "{} lists {id} as live", task.id);
-        }
+        assert!(waiting == 0 || waiting < mine.clone().count(), "{} waits for nothing", task.id);
+        let listed = if task.tracks_runs() { mine.map(|run| run.id).collect() } else { Vec::new() };
+        assert_eq!(task.live, listed, "live runs of {}", task.id);
     }
+    let specs = view.read().scan(keys::SPECS, Bound::Unbounded, Bound::Unbounded, false);
+    assert_eq!(specs.map(|row| row.unwrap().0).collect::<BTreeSet<_>>(), versions);
+    let superseded = view.read().scan(keys::VERSIONS, Bound::Unbounded, Bound::Unbounded, false).count();
+    assert_eq!(superseded, versions.len() - tasks.len());
     for run in &live {
         assert!(tasks.iter().any(|task| task.id == run.task), "{} has lost its task", run.id);
         assert!(view.spec(run.task, run.version).unwrap().is_some(), "{} has lost its version", run.id);
@@ -185,12 +195,9 @@ fn command(step: Step, m: &Machine) -> Option<Command> {
         }
         Step::Pause(number) => Command::PauseTask(PauseTask { task: named(&name(number)), if_version: None }),
         Step::Resume(number) => Command::ResumeTask(ResumeTask { task: named(&name(number)), if_version: None }),
-        Step::Delete { name: number, cancel } => Command::DeleteTask(DeleteTask {
-            task: named(&name(number)),
-            if_version: None,
-            cancel_runs: cancel,
-            prepared_runs: live.iter().map(|run| run.id).collect(),
-        }),
+        Step::Delete { name: number, cancel } => {
+            Command::DeleteTask(DeleteTask { task: named(&name(number)), if_version: None, cancel_runs: cancel })
+        }
         Step::Trigger { name: number, key } => {
             let key = (key > 0).then(|| Idempotency { key: format!("key-{key}"), fingerprint: u128::from(number) });
             Command::TriggerTask(TriggerTask { task: named(&name(number)), idempotency: key })
@@ -244,6 +251,7 @@ fn command(step: Step, m: &Machine) -> Option<Command> {
             shards: (0..ShardId::COUNT).map(|shard| (ShardId(shard), NodeId(node.into()))).collect(),
         },
         Step::NodeLost(node) => Command::NodeLost { node: NodeId(node.into()), shards: Vec::new() },
+        Step::NodeRemoved(node) => Command::NodeRemoved { node: NodeId(node.into()) },
         // As the conductor does: not beyond what is still to be decided.
         Step::TrimTimers => {
             let retries = live.iter().filter_map(|run| run.retry_at);

@@ -2,6 +2,7 @@
 
 use campanile_model::{
     Code, Next, OnFinish, PreparedPut, PutMode, PutTask, Tally, TaskChange, TaskId, TaskState, TaskStatus, Timestamp,
+    limits,
 };
 
 use super::context::{Answer, Apply, reject, task_reply};
@@ -63,6 +64,7 @@ impl Apply<'_> {
             one_shot_run: None,
             open_line: None,
             lines: 0,
+            version_lines: 0,
             tally: Tally::default(),
             folded: Tally::default(),
         };
@@ -79,6 +81,11 @@ impl Apply<'_> {
         }
         self.discard_waiting(&mut task)?;
         self.keep_one_shot_line(&mut task);
+        self.supersede_version(&mut task);
+        if put.spec.tracks_runs() && !task.tracks_runs() {
+            // What is live counts from here on, whatever version fired it.
+            task.live = self.find_live_runs(&task, limits::TRACKED_RUNS)?;
+        }
         self.set_version(&mut task, put, prepared);
         Ok(task)
     }
@@ -152,7 +159,6 @@ mod tests {
         assert_eq!(code(&put(&mut m, "a", PutMode::UpdateVersion(2))), Some(Code::VersionMismatch));
         let updated = put(&mut m, &id.to_string(), PutMode::UpdateVersion(1));
         assert!(matches!(updated, Reply::Task(TaskReply { version: 2, change: TaskChange::Updated, .. })));
-        assert!(m.view().spec(id, 1).unwrap().is_some(), "the old version stays");
         let mut elsewhere = m.prepared_put("a", recurring(), PutMode::Upsert, None);
         elsewhere.task.namespace = "other".into();
         assert_eq!(code(&m.run(Command::PutTask(Box::new(elsewhere)))), Some(Code::NamespaceNotFound));
@@ -205,6 +211,42 @@ mod tests {
         m.pause("over");
         m.put("over", recurring(), next(61));
         assert_eq!(m.task(over).status, TaskStatus::Paused);
+    }
+
+    #[test]
+    fn runs_that_are_live_count_when_the_new_version_looks_at_them() {
+        let mut m = Machine::new();
+        let id = m.create("a", one_shot(30), next(30));
+        let shot = m.fire(id, None).unwrap();
+        m.put("a", recurring(), next(60));
+        let ended = m.fire(id, next(120)).unwrap();
+        m.outcome(ended, Outcome::Succeeded);
+        let running = m.fire(id, next(180)).unwrap();
+        m.put("a", with_overlap(Overlap::Skip), next(181));
+        assert_eq!(m.task(id).live, [shot, running]);
+        assert_eq!(m.fire(id, next(240)), None, "two are live");
+        m.outcome(shot, Outcome::Succeeded);
+        assert_eq!(m.fire(id, next(300)), None, "one is live");
+        m.outcome(running, Outcome::Succeeded);
+        assert!(m.fire(id, next(360)).is_some());
+        assert_eq!(m.task(id).tally.overlap, 2);
+    }
+
+    #[test]
+    fn many_live_runs_leave_the_buffer_its_room() {
+        let mut m = Machine::new();
+        let id = m.create("a", by_hand(), None);
+        let runs: Vec<_> = (0..limits::TRACKED_RUNS + 2).map(|_| m.trigger("a")).collect();
+        m.put("a", TaskSpec { overlap: Overlap::BufferAll, ..by_hand() }, None);
+        assert_eq!(m.task(id).live, runs[2..], "the newest ones");
+        let waiting = m.trigger("a");
+        let second = m.trigger("a");
+        assert_eq!(m.get_run(second).state, RunState::Pending, "two wait, of a thousand that may");
+        for run in runs {
+            assert_eq!(m.get_run(waiting).state, RunState::Pending);
+            m.outcome(run, Outcome::Succeeded);
+        }
+        assert_eq!(m.get_run(waiting).state, RunState::Running);
     }
 
     #[test]

@@ -36,23 +36,27 @@ impl Apply<'_> {
         let rows = tables::oldest_ledger_rows(&self.read(), task.id, max_lines as usize)?;
         let mut done = 0;
         for (line, row) in rows {
-            match row {
+            let version = match row {
                 LedgerRow::Fired { .. } if line.scheduled_at >= before => break,
                 LedgerRow::Fired { run } if tables::is_live(&self.read(), run)? => break,
                 LedgerRow::Fired { run } => {
+                    let version = tables::known_finished_run(&self.read(), run)?.version;
                     tables::delete_finished_run(self.overlay, run);
                     task.folded.fired += 1;
                     task.folded.triggered += u64::from(line.origin != Origin::Schedule);
+                    version
                 }
                 LedgerRow::Range { last, .. } if last >= before => break,
-                LedgerRow::Range { count, reason, .. } => {
+                LedgerRow::Range { count, reason, version, .. } => {
                     task.folded.add(reason, count);
                     if task.open_line.is_some_and(|open| open.first == line.scheduled_at) {
                         task.open_line = None;
                     }
+                    version
                 }
-            }
+            };
             tables::delete_ledger_row(self.overlay, line);
+            self.release_version(task, version)?;
             done += 1;
         }
         task.lines -= done;
@@ -101,9 +105,8 @@ impl Apply<'_> {
     }
 
     fn remove_task(&mut self, task: &TaskState) {
-        for version in 1..=task.version {
-            tables::delete_spec(self.overlay, task.id, version);
-        }
+        // Superseded versions went with the last of their lines.
+        tables::delete_spec(self.overlay, task.id, task.version);
         if task.status != TaskStatus::Deleted {
             self.cached.globals.counts.tasks -= 1;
             tables::delete_name(self.overlay, task);

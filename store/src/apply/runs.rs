@@ -4,8 +4,8 @@
 //! the end of the list: a run starts at once only where none waits.
 
 use campanile_model::{
-    AttemptRecord, AttemptResult, FINISHED_KEPT, NodeId, OccurrenceId, OnFinish, Origin, Overlap, Reason, Run, RunId,
-    RunState, TaskState, TaskStatus, Timestamp, Token, limits, planted,
+    AttemptRecord, AttemptResult, FINISHED_KEPT, LedgerRow, NodeId, OccurrenceId, OnFinish, Origin, Overlap, Reason,
+    Run, RunId, RunState, TaskState, TaskStatus, Timestamp, Token, limits, planted,
 };
 
 use super::context::{Answer, Apply};
@@ -36,7 +36,7 @@ impl Apply<'_> {
                 self.discard_waiting(task)?;
                 Start::Waiting
             }
-            Overlap::BufferAll if task.live.len() > limits::BUFFERED_RUNS => Start::Dropped(Reason::BufferFull),
+            Overlap::BufferAll if self.buffer_is_full(task)? => Start::Dropped(Reason::BufferFull),
             Overlap::BufferAll => Start::Waiting,
             Overlap::CancelOther => {
                 for id in std::mem::take(&mut task.live) {
@@ -46,6 +46,33 @@ impl Apply<'_> {
                 Start::Now
             }
         })
+    }
+
+    /// Those that wait stand at the end of the list.
+    fn buffer_is_full(&self, task: &TaskState) -> StoreResult<bool> {
+        let Some(place) = task.live.len().checked_sub(limits::BUFFERED_RUNS) else { return Ok(false) };
+        let run = tables::known_live_run(&self.read(), task.live[place])?;
+        Ok(run.state == RunState::Pending)
+    }
+
+    /// The task's live runs in log order, at most `max`, the newest ones: found in its newest ledger lines, because only
+    /// a task that tracks its runs lists them.
+    pub fn find_live_runs(&self, task: &TaskState, max: usize) -> StoreResult<Vec<RunId>> {
+        let read = self.read();
+        let lines = tables::newest_ledger_rows(&read, task.id, limits::LEDGER_LINES as usize)?;
+        let listed = lines.into_iter().filter_map(|(_, row)| match row {
+            LedgerRow::Fired { run } => Some(run),
+            LedgerRow::Range { .. } => None,
+        });
+        let own = task.one_shot_run.map(|(_, run)| run);
+        let mut live = Vec::new();
+        for run in own.into_iter().chain(listed) {
+            if live.len() < max && tables::is_live(&read, run)? {
+                live.push(run);
+            }
+        }
+        live.sort_unstable();
+        Ok(live)
     }
 
     /// Makes the run of an occurrence and its ledger line; the first attempt starts at once unless it is to wait.

@@ -170,7 +170,7 @@ impl Machine {
     }
 
     pub fn delete(&mut self, name: &str, cancel_runs: bool) -> Reply {
-        let delete = DeleteTask { task: named(name), if_version: None, cancel_runs, prepared_runs: Vec::new() };
+        let delete = DeleteTask { task: named(name), if_version: None, cancel_runs };
         self.run(Command::DeleteTask(delete))
     }
 

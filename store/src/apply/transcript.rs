@@ -71,6 +71,7 @@ impl Transcript {
                     keys::NAMES => (escaped(&key), row_text::<crate::tables::NameRow>(&value)),
                     keys::TASKS => (hex(&key), row_text::<TaskState>(&value)),
                     keys::SPECS => (hex(&key), row_text::<TaskSpec>(&value)),
+                    keys::VERSIONS => (hex(&key), row_text::<crate::tables::VersionRow>(&value)),
                     keys::TIME => {
                         let timer = keys::read_timer(&key).unwrap();
                         let value = match timer.timer {
@@ -190,12 +191,7 @@ fn tell() -> String {
         5060,
         vec![
             Command::TrimLedger { task: every, before: at(5000), max_lines: 3 },
-            Command::DeleteTask(DeleteTask {
-                task: named("every"),
-                if_version: None,
-                cancel_runs: true,
-                prepared_runs: Vec::new(),
-            }),
+            Command::DeleteTask(DeleteTask { task: named("every"), if_version: None, cancel_runs: true }),
         ],
     );
     t.say(
