@@ -1,10 +1,12 @@
 //! What `/metrics` shows. One registry per node, nothing global, because many nodes may live in one process.
 
+use std::fmt::Write;
 use std::sync::atomic::AtomicU64;
 
-use campanile_model::Outcome;
+use campanile_model::{NodeId, Outcome};
+use campanile_raft::Status;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -18,6 +20,11 @@ const SECONDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5
 pub struct RequestLabels {
     pub route: String,
     pub status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct NodeLabels {
+    pub node: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -45,10 +52,15 @@ pub struct Metrics {
     pub requests: Family<RequestLabels, Counter>,
     pub request_seconds: Histogram,
     pub connections: Gauge,
-    pub leader: Gauge,
-    pub term: Gauge,
-    pub applied: Gauge,
-    pub clock_skew_seconds: Gauge<f64, AtomicU64>,
+    leader: Gauge,
+    term: Gauge,
+    last_log: Gauge,
+    committed: Gauge,
+    applied: Gauge,
+    snapshot: Gauge,
+    purged: Gauge,
+    replication_lag: Family<NodeLabels, Gauge>,
+    clock_skew_seconds: Gauge<f64, AtomicU64>,
     pub tasks: Gauge,
     pub live_runs: Gauge,
     pub disk_free_bytes: Gauge,
@@ -79,7 +91,17 @@ impl Default for Metrics {
         let connections = make.gauge("http_connections", "Open API connections");
         let leader = make.gauge("leader", "The node this one believes to lead; 0 for none");
         let term = make.gauge("term", "Raft term");
+        let last_log = make.gauge("last_log_index", "Last log index in this node's log");
+        let committed = make.gauge("committed_index", "Last log index this node knows to be committed");
         let applied = make.gauge("applied_index", "Last log index applied");
+        let snapshot = make.gauge("snapshot_index", "Last log index in this node's snapshot");
+        let purged = make.gauge("purged_index", "Last log index removed from this node's log");
+        let replication_lag = Family::default();
+        make.registry.register(
+            "replication_lag_entries",
+            "Entries of this leader's log that a node has not acknowledged",
+            replication_lag.clone(),
+        );
         let clock_skew_seconds = Gauge::default();
         make.registry.register(
             "clock_skew_seconds",
@@ -110,7 +132,12 @@ impl Default for Metrics {
             connections,
             leader,
             term,
+            last_log,
+            committed,
             applied,
+            snapshot,
+            purged,
+            replication_lag,
             clock_skew_seconds,
             tasks,
             live_runs,
@@ -120,12 +147,38 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The OpenMetrics text.
-    pub fn render(&self) -> String {
+    /// The OpenMetrics text, with what the replica counts.
+    pub fn render(&self, raft: &campanile_raft::metrics::Metrics) -> String {
         let mut text = String::new();
         // Writing into a string cannot fail.
-        let _ = encode(&mut text, &self.registry);
+        let _ = encode_registry(&mut text, &self.registry);
+        for (name, help, value) in raft.all() {
+            let name = format!("campanile_raft_{name}");
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name}_total {value}");
+        }
+        let _ = encode_eof(&mut text);
         text
+    }
+
+    /// What the replica on `node` says of itself, and as leader of the others.
+    pub fn show_status(&self, node: NodeId, status: &Status) {
+        self.leader.set(status.leader.map_or(0, |leader| leader.0 as i64));
+        self.term.set(status.term as i64);
+        self.last_log.set(status.last_log as i64);
+        self.committed.set(status.committed as i64);
+        self.applied.set(status.applied as i64);
+        self.snapshot.set(status.snapshot as i64);
+        self.purged.set(status.purged as i64);
+        // Members come and go, and only a leader knows.
+        self.replication_lag.clear();
+        for other in status.nodes.iter().filter(|other| other.id != node) {
+            if let Some(lag) = other.lag {
+                self.replication_lag.get_or_create(&NodeLabels { node: other.id.0 }).set(lag as i64);
+            }
+        }
+        if let Some(skew) = status.nodes.iter().find(|row| row.id == node).and_then(|row| row.clock_skew_ms) {
+            self.clock_skew_seconds.set(skew / 1000.0);
+        }
     }
 
     pub fn attempts_ended(&self, outcome: &Outcome) {
@@ -161,5 +214,76 @@ impl Maker<'_> {
         let histogram = Histogram::new(SECONDS);
         self.registry.register(name, help, histogram.clone());
         histogram
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use campanile_raft::{NodeStatus, Role};
+
+    use super::*;
+
+    fn text_of(metrics: &Metrics) -> String {
+        metrics.render(&campanile_raft::metrics::Metrics::default())
+    }
+
+    #[test]
+    fn the_guide_lists_every_metric_with_its_kind() {
+        let guide = include_str!("../../docs/guide/operations.md");
+        let text = text_of(&Metrics::default());
+        let types: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        assert!(types.len() > 40, "{text}");
+        for line in types {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            let (plain, labelled) = (format!("| `{name}{suffix}` | {kind} |"), format!("| `{name}{suffix}{{"));
+            assert!(guide.contains(&plain) || guide.contains(&labelled), "docs/guide/operations.md lacks {plain}");
+        }
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn a_leader_shows_how_far_the_others_are_behind() {
+        let node = |id, lag| NodeStatus {
+            id: NodeId(id),
+            role: Role::Follower,
+            peer: String::new(),
+            api: String::new(),
+            lag,
+            last_heard: None,
+            clock_skew_ms: None,
+            incarnation: None,
+        };
+        let mut status = Status {
+            node: NodeId(1),
+            cluster: None,
+            leader: Some(NodeId(1)),
+            term: 7,
+            voted_for: NodeId(1),
+            applied: 40,
+            committed: 41,
+            last_log: 42,
+            snapshot: 30,
+            purged: 20,
+            nodes: vec![node(1, Some(0)), node(2, Some(5)), node(3, None)],
+        };
+        let metrics = Metrics::default();
+        metrics.show_status(NodeId(1), &status);
+        let text = text_of(&metrics);
+        for line in [
+            "campanile_leader 1",
+            "campanile_term 7",
+            "campanile_last_log_index 42",
+            "campanile_committed_index 41",
+            "campanile_applied_index 40",
+            "campanile_snapshot_index 30",
+            "campanile_purged_index 20",
+            "campanile_replication_lag_entries{node=\"2\"} 5",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} is not in {text}");
+        }
+        status.nodes.iter_mut().for_each(|node| node.lag = None);
+        metrics.show_status(NodeId(1), &status);
+        assert!(!text_of(&metrics).contains("lag_entries{"), "it leads no more");
     }
 }

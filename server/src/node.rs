@@ -229,13 +229,7 @@ async fn watch_gauges(
     min_free_bytes: u64,
 ) {
     loop {
-        let status = replica.status();
-        metrics.leader.set(status.leader.map_or(0, |leader| leader.0 as i64));
-        metrics.term.set(status.term as i64);
-        metrics.applied.set(status.applied as i64);
-        if let Some(skew) = status.nodes.iter().find(|row| row.id == node).and_then(|row| row.clock_skew_ms) {
-            metrics.clock_skew_seconds.set(skew / 1000.0);
-        }
+        metrics.show_status(node, &replica.status());
         metrics.serving.set(i64::from(replica.may_deliver()));
         if let Ok(counts) = replica.store().view().counts() {
             metrics.tasks.set(counts.tasks as i64);
