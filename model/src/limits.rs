@@ -59,7 +59,8 @@ pub const GRACE_MIN: Millis = Millis::from_secs(1);
 pub const EVERY_MIN: Millis = Millis(100);
 /// Runs that `overlap: buffer_all` holds back.
 pub const BUFFERED_RUNS: usize = 1000;
-/// Live runs that a task begins to count when an update gives it a policy that looks at them: the newest ones.
+/// Live runs that a task lists, for its policies to look at: those beside each other under `allow` and `skip`, and those
+/// that are found when an update gives it a policy that looks at them.
 pub const TRACKED_RUNS: usize = 1000;
 /// Attempts kept in a run's history; older ones are dropped from the row, their count is not.
 pub const ATTEMPT_HISTORY: usize = 10;

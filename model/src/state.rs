@@ -38,7 +38,8 @@ pub struct TaskState {
     pub pause_on_failure: Option<u32>,
     pub retention: Retention,
     pub on_finish: OnFinish,
-    /// Unfinished runs, in log order; kept only if [`TaskState::tracks_runs`].
+    /// Unfinished runs, in log order; kept only if [`TaskState::tracks_runs`]. Under `allow` and `skip`, at most
+    /// [`crate::limits::TRACKED_RUNS`] of them.
     pub live: Vec<RunId>,
     /// The run of a one-shot's scheduled occurrence: its ledger line.
     pub one_shot_run: Option<(Timestamp, RunId)>,

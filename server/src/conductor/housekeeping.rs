@@ -112,7 +112,8 @@ fn trim_before(view: &View, task: TaskId, now: Timestamp) -> StoreResult<Option<
         return Ok(None);
     }
     let too_old = now.saturating_sub(retention.age);
-    let oldest = view.oldest_ledger_rows(task, beyond_last as usize)?;
+    // A live run may hold back more lines than are ever kept; what lies beyond them is for a later look.
+    let oldest = view.oldest_ledger_rows(task, beyond_last.min(limits::LEDGER_LINES) as usize)?;
     let before = oldest
         .iter()
         .enumerate()

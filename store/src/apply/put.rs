@@ -250,6 +250,20 @@ mod tests {
     }
 
     #[test]
+    fn the_list_of_live_runs_is_bounded() {
+        let mut m = Machine::new();
+        let spec = TaskSpec { overlap: Overlap::Skip, ..recurring() };
+        let id = m.create("a", spec, next(60));
+        let runs: Vec<_> = (0..limits::TRACKED_RUNS + 1).map(|_| m.trigger("a")).collect();
+        assert_eq!(m.task(id).live, runs[..limits::TRACKED_RUNS]);
+        assert_eq!(m.fire(id, next(120)), None);
+        for run in runs {
+            m.outcome(run, Outcome::Succeeded);
+        }
+        assert!(m.fire(id, next(180)).is_some());
+    }
+
+    #[test]
     fn an_instant_in_the_past_fires_at_once() {
         let mut m = Machine::new();
         m.now = at(100);

@@ -22,6 +22,13 @@ pub(super) enum Start {
     Dropped(Reason),
 }
 
+/// Whether one more live run is listed. The policies that hold runs back bound the list by themselves, and need all of
+/// it.
+fn has_room(task: &TaskState) -> bool {
+    let holds_back = !matches!(task.overlap, Overlap::Allow | Overlap::Skip);
+    holds_back || task.live.len() < limits::TRACKED_RUNS
+}
+
 impl Apply<'_> {
     /// Applies the overlap policy to the task's live runs before another one comes.
     pub fn make_room(&mut self, task: &mut TaskState, origin: Origin) -> StoreResult<Start> {
@@ -103,7 +110,7 @@ impl Apply<'_> {
         };
         let named = (run.id, run.occurrence());
         self.cached.globals.counts.live_runs += 1;
-        if task.tracks_runs() {
+        if task.tracks_runs() && has_room(task) {
             task.live.push(run.id);
         }
         self.enter_fired(task, &run);
