@@ -7,6 +7,7 @@ mod child;
 mod hunt;
 mod names;
 mod output;
+mod real;
 #[cfg(test)]
 mod reference;
 mod replay;
@@ -56,6 +57,8 @@ enum Command {
     Shrink(shrink::Shrink),
     /// Find out whether every planted bug is caught, and after how many seeds
     Hunt(hunt::Hunt),
+    /// Drive real processes through faults, in real time, and judge them by the same checkers
+    Real(real::Real),
     /// Judge a stored history with the checkers of this build
     Check(check::Check),
     /// Make the HTML timeline of a stored history
@@ -78,10 +81,7 @@ struct Case {
 
 impl Case {
     fn read(&self) -> Result<Scenario> {
-        Ok(match &self.scenario {
-            Some(file) => scenario::read(file)?,
-            None => scenario::read_str(scenario::DEFAULT, Path::new("default.toml"))?,
-        })
+        read_scenario(self.scenario.as_deref())
     }
 
     /// The command line that runs a seed of it again.
@@ -98,6 +98,14 @@ impl Case {
         }
         line
     }
+}
+
+/// The scenario of a file, or the default one.
+fn read_scenario(file: Option<&Path>) -> Result<Scenario> {
+    Ok(match file {
+        Some(file) => scenario::read(file)?,
+        None => scenario::read_str(scenario::DEFAULT, Path::new("default.toml"))?,
+    })
 }
 
 /// A word as a shell takes it.
@@ -148,6 +156,7 @@ fn dispatch(cli: Cli) -> Result<End> {
         Command::Replay(replay) => replay.execute(&children()?, out),
         Command::Shrink(shrink) => shrink.execute(&children()?, out),
         Command::Hunt(hunt) => hunt.execute(&children()?, out),
+        Command::Real(real) => real.execute(out),
         Command::Check(check) => check.execute(out),
         Command::Report(report) => report.execute(out),
         Command::Planted => names::planted(cli.simulator, out),

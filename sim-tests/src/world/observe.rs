@@ -8,7 +8,7 @@ use campanile_model::sim::{self, Applied, Row};
 use campanile_model::{NodeId, TaskState};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::recorder::Recorder;
+use crate::drive::recorder::Recorder;
 use crate::history::{Event, RunRow, TaskRow};
 
 /// Which node a madsim node is. Clones share it.

@@ -1,0 +1,153 @@
+//! Networks of the nodes' own: a namespace for each node, joined by a bridge on which this machine is the receiver's and
+//! the clients' place. Needs root and `ip`, and nothing of any firewall.
+//!
+//! A link is cut one way by telling the sender a wrong hardware address of the other: what it sends is lost without a
+//! word, as on a bad wire; the other way, and the ways to clients and receivers, stay open.
+
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use campanile_bench::cluster::Place;
+use campanile_model::NodeId;
+
+/// Networks there can be on one machine, `10.213.N.0/24` each.
+const NETWORKS: u8 = 200;
+/// Its files are the locks on these numbers; what stands without a lock belongs to a process that was killed.
+const LOCKS: &str = "/run/campanile-sim";
+/// This machine on each of them.
+const HOST: u8 = 254;
+/// A hardware address that nobody has.
+const NOBODY: &str = "02:ca:ff:00:00:00";
+
+/// Dropping it takes the namespaces and the bridge away.
+pub struct Network {
+    number: u8,
+    nodes: u8,
+    _lock: File,
+}
+
+impl Network {
+    /// Builds one for so many nodes; else why not.
+    pub fn build(nodes: u32) -> Result<Self, String> {
+        let build = || {
+            let network = Self::reserve(u8::try_from(nodes)?)?;
+            // What a process that was killed has left under this number.
+            network.remove();
+            network.set_up().map(|()| network)
+        };
+        build().map_err(|error: anyhow::Error| format!("no network namespaces here: {error:#}"))
+    }
+
+    fn reserve(nodes: u8) -> Result<Self> {
+        fs::create_dir_all(LOCKS).with_context(|| format!("making {LOCKS}"))?;
+        for number in 0..NETWORKS {
+            let path = Path::new(LOCKS).join(number.to_string());
+            let lock = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+            if lock.try_lock().is_ok() {
+                return Ok(Self { number, nodes, _lock: lock });
+            }
+        }
+        anyhow::bail!("all {NETWORKS} of them are in use; see {LOCKS}")
+    }
+
+    fn set_up(&self) -> Result<()> {
+        let bridge = self.bridge();
+        ip(&format!("link add {bridge} type bridge"))?;
+        ip(&format!("address add {}/24 dev {bridge}", self.host()))?;
+        ip(&format!("link set {bridge} up"))?;
+        for node in self.ids() {
+            let (space, port) = (self.space(node), self.port(node));
+            ip(&format!("netns add {space}"))?;
+            ip(&format!("link add {port} type veth peer name eth0 netns {space}"))?;
+            ip(&format!("link set {port} master {bridge} up"))?;
+            ip(&format!("-n {space} link set lo up"))?;
+            ip(&format!("-n {space} link set eth0 address {} up", self.hardware(node)))?;
+            ip(&format!("-n {space} address add {}/24 dev eth0", self.address(node)))?;
+        }
+        for from in self.ids() {
+            for to in self.ids().filter(|to| *to != from) {
+                self.mend(from, to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What `from` sends no longer reaches `to`.
+    pub fn cut(&self, from: NodeId, to: NodeId) -> Result<()> {
+        self.direct(from, to, NOBODY)
+    }
+
+    pub fn mend(&self, from: NodeId, to: NodeId) -> Result<()> {
+        self.direct(from, to, &self.hardware(to))
+    }
+
+    /// Has `from` send what is for `to` to this hardware address, connections that stand included.
+    fn direct(&self, from: NodeId, to: NodeId, hardware: &str) -> Result<()> {
+        let (space, to) = (self.space(from), self.address(to));
+        ip(&format!("-n {space} neighbour replace {to} lladdr {hardware} nud permanent dev eth0"))
+    }
+
+    /// This machine, as nodes see it.
+    pub fn host(&self) -> IpAddr {
+        self.ip(HOST)
+    }
+
+    pub fn place(&self, node: NodeId) -> Place {
+        let enter = ["ip", "netns", "exec", &self.space(node)].map(str::to_owned).to_vec();
+        Place { address: self.address(node), enter }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (1..=u64::from(self.nodes)).map(NodeId)
+    }
+
+    fn ip(&self, host: u8) -> IpAddr {
+        Ipv4Addr::new(10, 213, self.number, host).into()
+    }
+
+    fn address(&self, node: NodeId) -> IpAddr {
+        self.ip(node.0 as u8)
+    }
+
+    fn hardware(&self, node: NodeId) -> String {
+        format!("02:ca:00:00:{:02x}:{:02x}", self.number, node.0 as u8)
+    }
+
+    fn bridge(&self) -> String {
+        format!("csim{}", self.number)
+    }
+
+    fn space(&self, node: NodeId) -> String {
+        format!("csim{}-{node}", self.number)
+    }
+
+    /// The bridge's end of a node's cable.
+    fn port(&self, node: NodeId) -> String {
+        format!("csim{}p{node}", self.number)
+    }
+
+    /// Takes away what there is of it. What is not there need not be taken.
+    fn remove(&self) {
+        for node in (1..=7).map(NodeId) {
+            let _ = ip(&format!("link delete {}", self.port(node)));
+            let _ = ip(&format!("netns delete {}", self.space(node)));
+        }
+        let _ = ip(&format!("link delete {}", self.bridge()));
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+fn ip(arguments: &str) -> Result<()> {
+    let output = Command::new("ip").args(arguments.split(' ')).output().context("running ip")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ip {arguments}: {}", said.trim());
+    Ok(())
+}
