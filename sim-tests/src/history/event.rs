@@ -357,6 +357,10 @@ pub enum NodeEvent {
     Stopped {
         reason: String,
     },
+    /// A part of it panicked, or its process died of what nobody did to it.
+    Broke {
+        how: String,
+    },
     /// A new leader is ready to conduct.
     Leads {
         term: u64,

@@ -28,6 +28,7 @@ mod log_matching;
 mod minutes;
 mod monotonic;
 mod never_early;
+mod no_crash;
 mod no_deposed_fire;
 mod no_lost_fire;
 mod no_stale_send;
@@ -78,6 +79,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("bounds", bounds::check),
     ("catch_up", catch_up::check),
     ("liveness", liveness::check),
+    ("no_crash", no_crash::check),
 ];
 
 /// Those that follow each task or client through the whole history, and have indexes of their own.

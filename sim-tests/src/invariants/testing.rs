@@ -410,6 +410,7 @@ pub fn calm() -> History {
 /// The same, with so many fires.
 pub fn long(fires: u64) -> History {
     let mut script = Script::new()
+        .started(1)
         .raft(1, 1, |state| (state.leads, state.voted_for) = (true, Some(NodeId(1))))
         .at(100)
         .entry(2)

@@ -1,6 +1,7 @@
 //! The processes: what is done to them, and the record of it. What is not running is never killed, paused or told twice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -11,6 +12,9 @@ use campanile_model::NodeId;
 use super::senders::Senders;
 use crate::drive::recorder::Recorder;
 use crate::history::{Event, NodeEvent};
+
+/// What the line of a panic says on standard error.
+const PANICKED: &str = "' panicked at ";
 
 pub struct Machines {
     cluster: ProcessCluster,
@@ -123,18 +127,33 @@ impl Machines {
                 let log = self.cluster.node(*node).log_tail();
                 reason = format!("{reason}: {}", log.lines().last().unwrap_or_default());
             }
+            if status.code().is_none() {
+                self.record(*node, NodeEvent::Broke { how: reason.clone() });
+            }
             self.record(*node, NodeEvent::Stopped { reason });
         }
         Ok(ended.into_iter().map(|(node, _)| node).collect())
     }
 
+    /// Records what has panicked, as the nodes' logs tell. To be asked once.
+    pub fn record_panics(&self) -> Result<()> {
+        for node in self.all() {
+            let log = &self.cluster.node(node).log;
+            let log = fs::read(log).with_context(|| format!("reading {}", log.display()))?;
+            for line in String::from_utf8_lossy(&log).lines().filter(|line| line.contains(PANICKED)) {
+                self.record(node, NodeEvent::Broke { how: line.to_owned() });
+            }
+        }
+        Ok(())
+    }
+
     /// Copies the nodes' logs into a directory.
     pub fn keep_logs(&self, directory: &Path) -> Result<()> {
-        std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+        fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
         for node in self.all() {
             let log = &self.cluster.node(node).log;
             let kept = directory.join(format!("node-{node}.log"));
-            std::fs::copy(log, &kept).with_context(|| format!("copying {} to {}", log.display(), kept.display()))?;
+            fs::copy(log, &kept).with_context(|| format!("copying {} to {}", log.display(), kept.display()))?;
         }
         Ok(())
     }

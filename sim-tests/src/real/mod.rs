@@ -115,10 +115,12 @@ async fn run(order: &RealOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Driven> {
     let healed = nemesis.end_all(scenario.swarm.is_some())?;
     receiver.calm_down();
     recorder.record(Event::Healed { nodes: healed.clone() });
-    let converged = nemesis.converge(&healed, CONVERGE, say).await?;
     // Long enough for every fire that is due to show, and for every client to have given up.
-    nemesis.tend(LATENESS_BOUND.to_std(), say).await?;
-    nemesis.record_digests(&healed).await;
+    let converged = nemesis.converge(&healed, CONVERGE, say).await? && {
+        nemesis.tend(LATENESS_BOUND.to_std(), say).await?;
+        nemesis.converge(&healed, CONVERGE, say).await?
+    };
+    nemesis.machines.record_panics()?;
     if converged && let Some(leader) = nemesis.leader() {
         say("reading the final state");
         // A cluster that cannot be read in the end has no final state, which the checkers notice.

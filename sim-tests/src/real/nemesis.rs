@@ -8,7 +8,7 @@ use campanile_model::NodeId;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::machines::Machines;
 use super::site::Site;
@@ -114,9 +114,9 @@ impl<'s> Nemesis<'s> {
 
     /// Waits until these nodes agree and owe nothing, and records it. Whether they came to it within the bound.
     pub async fn converge(&mut self, nodes: &[NodeId], bound: Duration, say: &dyn Fn(&str)) -> Result<bool> {
-        let end = self.at(bound);
+        let (begun, end) = (Instant::now(), self.at(bound));
         while self.recorder.now() < end {
-            if self.watch.agree(nodes) {
+            if self.watch.agree(nodes, begun) {
                 self.recorder.record(Event::Converged);
                 self.record_digests(nodes).await;
                 return Ok(true);

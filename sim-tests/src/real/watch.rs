@@ -40,24 +40,23 @@ impl Watch {
         Self { seen }
     }
 
-    /// What the nodes say that answer.
-    fn fresh(&self) -> BTreeMap<NodeId, ClusterView> {
+    /// What the nodes say that answer, of those asked at this moment or later.
+    fn views(&self, since: Instant) -> BTreeMap<NodeId, ClusterView> {
         let seen = lock(&self.seen);
-        let fresh = seen.views.iter().filter(|(_, (at, _))| at.elapsed() < FRESH);
+        let fresh = seen.views.iter().filter(|(_, (at, _))| *at >= since && at.elapsed() < FRESH);
         fresh.map(|(node, (_, view))| (*node, view.clone())).collect()
     }
 
     /// The node that says it leads, in the highest term.
     pub fn leader(&self) -> Option<NodeId> {
-        let views = self.fresh();
-        let term = views.values().map(|view| view.term).max()?;
-        views.into_values().find(|view| view.term == term && view.leader == Some(view.node)).map(|view| view.node)
+        let ago = Instant::now().checked_sub(FRESH)?;
+        leading(&self.views(ago)).map(|view| view.node)
     }
 
-    /// Whether these nodes have one leader, are equally far, and owe nothing.
-    pub fn agree(&self, nodes: &[NodeId]) -> bool {
-        let views = self.fresh();
-        let Some(leader) = self.leader().and_then(|leader| views.get(&leader)) else { return false };
+    /// Whether these nodes have one leader, are equally far, and owe nothing, as they have said since a moment.
+    pub fn agree(&self, nodes: &[NodeId], since: Instant) -> bool {
+        let views = self.views(since);
+        let Some(leader) = leading(&views) else { return false };
         nodes.iter().all(|node| {
             views.get(node).is_some_and(|view| {
                 let same = (view.leader, view.term) == (Some(leader.node), leader.term);
@@ -65,6 +64,12 @@ impl Watch {
             })
         })
     }
+}
+
+/// The view of the node that says it leads, in the highest term.
+fn leading(views: &BTreeMap<NodeId, ClusterView>) -> Option<&ClusterView> {
+    let term = views.values().map(|view| view.term).max()?;
+    views.values().find(|view| view.term == term && view.leader == Some(view.node))
 }
 
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {

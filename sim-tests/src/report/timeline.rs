@@ -270,6 +270,8 @@ fn lanes(history: &History, end: u64) -> Vec<Lane> {
             }
             Event::Node { node, what } => {
                 let (kind, label) = match what {
+                    // Of a process that has died of it, its end follows.
+                    NodeEvent::Broke { how } => ("up", format!("broke: {how}")),
                     NodeEvent::Started | NodeEvent::Resumed | NodeEvent::Leads { .. } => ("up", "up".to_string()),
                     NodeEvent::Paused => ("paused", "paused".into()),
                     NodeEvent::Killed => ("down", "killed".into()),
