@@ -16,6 +16,9 @@ use crate::history::{Event, NodeEvent};
 /// What the line of a panic says on standard error.
 const PANICKED: &str = "' panicked at ";
 
+/// What a node in all troubles may log, on the whole of a run.
+const LOG_BYTES_PER_SECOND: u64 = 256 << 10;
+
 pub struct Machines {
     cluster: ProcessCluster,
     recorder: Recorder,
@@ -143,6 +146,18 @@ impl Machines {
             for line in String::from_utf8_lossy(&log).lines().filter(|line| line.contains(PANICKED)) {
                 self.record(node, NodeEvent::Broke { how: line.to_owned() });
             }
+        }
+        Ok(())
+    }
+
+    /// Records how much the nodes have logged in a run of this length. A node that repeats itself without end is one that
+    /// does so with a whole core.
+    pub fn record_logs(&self, seconds: u64) -> Result<()> {
+        for node in self.all() {
+            let log = &self.cluster.node(node).log;
+            let most = fs::metadata(log).with_context(|| format!("reading {}", log.display()))?.len();
+            let limit = LOG_BYTES_PER_SECOND * seconds.max(1);
+            self.recorder.record(Event::Bound { node, name: "the log in bytes".into(), most, limit });
         }
         Ok(())
     }

@@ -121,6 +121,7 @@ async fn run(order: &RealOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Driven> {
         nemesis.converge(&healed, CONVERGE, say).await?
     };
     nemesis.machines.record_panics()?;
+    nemesis.machines.record_logs(recorder.now() / 1_000_000)?;
     if converged && let Some(leader) = nemesis.leader() {
         say("reading the final state");
         // A cluster that cannot be read in the end has no final state, which the checkers notice.

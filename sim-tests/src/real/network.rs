@@ -17,6 +17,8 @@ use campanile_model::NodeId;
 const NETWORKS: u8 = 200;
 /// Its files are the locks on these numbers; what stands without a lock belongs to a process that was killed.
 const LOCKS: &str = "/run/campanile-sim";
+/// Of any scenario.
+const MOST_NODES: u8 = 7;
 /// This machine on each of them.
 const HOST: u8 = 254;
 /// A hardware address that nobody has.
@@ -26,16 +28,15 @@ const NOBODY: &str = "02:ca:ff:00:00:00";
 pub struct Network {
     number: u8,
     nodes: u8,
-    _lock: File,
+    lock: File,
 }
 
 impl Network {
     /// Builds one for so many nodes; else why not.
     pub fn build(nodes: u32) -> Result<Self, String> {
         let build = || {
+            remove_stale();
             let network = Self::reserve(u8::try_from(nodes)?)?;
-            // What a process that was killed has left under this number.
-            network.remove();
             network.set_up().map(|()| network)
         };
         build().map_err(|error: anyhow::Error| format!("no network namespaces here: {error:#}"))
@@ -47,14 +48,14 @@ impl Network {
             let path = Path::new(LOCKS).join(number.to_string());
             let lock = File::create(&path).with_context(|| format!("making {}", path.display()))?;
             if lock.try_lock().is_ok() {
-                return Ok(Self { number, nodes, _lock: lock });
+                return Ok(Self { number, nodes, lock });
             }
         }
         anyhow::bail!("all {NETWORKS} of them are in use; see {LOCKS}")
     }
 
     fn set_up(&self) -> Result<()> {
-        let bridge = self.bridge();
+        let bridge = bridge(self.number);
         ip(&format!("link add {bridge} type bridge"))?;
         ip(&format!("address add {}/24 dev {bridge}", self.host()))?;
         ip(&format!("link set {bridge} up"))?;
@@ -116,10 +117,6 @@ impl Network {
         format!("02:ca:00:00:{:02x}:{:02x}", self.number, node.0 as u8)
     }
 
-    fn bridge(&self) -> String {
-        format!("csim{}", self.number)
-    }
-
     fn space(&self, node: NodeId) -> String {
         format!("csim{}-{node}", self.number)
     }
@@ -128,21 +125,35 @@ impl Network {
     fn port(&self, node: NodeId) -> String {
         format!("csim{}p{node}", self.number)
     }
-
-    /// Takes away what there is of it. What is not there need not be taken.
-    fn remove(&self) {
-        for node in (1..=7).map(NodeId) {
-            let _ = ip(&format!("link delete {}", self.port(node)));
-            let _ = ip(&format!("netns delete {}", self.space(node)));
-        }
-        let _ = ip(&format!("link delete {}", self.bridge()));
-    }
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
-        self.remove();
+        // Nobody can be told of a failure, and what is not there need not be taken away.
+        for node in self.ids() {
+            let _ = ip(&format!("link delete {}", self.port(node)));
+            let _ = ip(&format!("netns delete {}", self.space(node)));
+        }
+        // It was the first to come and is the last to go, and only then is the number free.
+        let _ = ip(&format!("link delete {}", bridge(self.number)));
+        let _ = self.lock.unlock();
     }
+}
+
+/// Takes away what processes have left that were killed: nobody holds their locks.
+fn remove_stale() {
+    let Ok(files) = fs::read_dir(LOCKS) else { return };
+    for file in files.flatten() {
+        let number = file.file_name().to_str().and_then(|name| name.parse().ok());
+        let (Some(number), Ok(lock)) = (number, File::open(file.path())) else { continue };
+        if Path::new("/sys/class/net").join(bridge(number)).exists() && lock.try_lock().is_ok() {
+            drop(Network { number, nodes: MOST_NODES, lock });
+        }
+    }
+}
+
+fn bridge(number: u8) -> String {
+    format!("csim{number}")
 }
 
 fn ip(arguments: &str) -> Result<()> {
