@@ -23,11 +23,12 @@ impl Disks {
     pub fn mount(homes: &[PathBuf]) -> Result<Self, String> {
         unmount_stale();
         let mut disks = Self { mounted: Vec::new() };
+        let no_disk = |error: String| format!("no disks of the nodes' own here: {error}");
         for home in homes {
-            fs::create_dir_all(home).map_err(|error| format!("making {}: {error}", home.display()))?;
+            fs::create_dir_all(home).map_err(|error| no_disk(format!("making {}: {error}", home.display())))?;
             let options = format!("size={SIZE},mode=0755");
             let name = format!("{NAME}{}", std::process::id());
-            run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, &name]).arg(home))?;
+            run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, &name]).arg(home)).map_err(no_disk)?;
             disks.mounted.push(home.clone());
         }
         Ok(disks)
@@ -102,5 +103,32 @@ fn unmount(home: &Path) {
 fn run(command: &mut Command) -> Result<(), String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| format!("{program}: {error}"))?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(said.trim().lines().next().unwrap_or_default().to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_takes_nothing_until_it_is_freed_and_is_gone_in_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = directory.path().join("node-1");
+        let disks = match Disks::mount(std::slice::from_ref(&home)) {
+            Ok(disks) => disks,
+            Err(why) => return println!("skipped: {why}"),
+        };
+        let write = || fs::write(home.join("some"), [1; 5000]);
+        write().unwrap();
+        fs::remove_file(home.join("some")).unwrap();
+        disks.fill(NodeId(1)).unwrap();
+        assert_eq!(write().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        disks.free(NodeId(1)).unwrap();
+        // As at the end of a fault that has been ended already.
+        disks.free(NodeId(1)).unwrap();
+        write().unwrap();
+        drop(disks);
+        assert_eq!(fs::read_dir(&home).unwrap().count(), 0);
+    }
 }

@@ -48,6 +48,8 @@ const LATENESS_BOUND: Millis = Millis::from_secs(15);
 const START: Duration = Duration::from_secs(20);
 /// How long they may take to agree and to owe nothing once the faults are over.
 const CONVERGE: Duration = Duration::from_secs(90);
+/// How often the final state is tried to be read.
+const READS: u32 = 5;
 /// Of a thousand requests so many may be answered badly whatever the plan says, where a swarm is on.
 const MOODY_PER_MILLE: u32 = 60;
 /// So that what is drawn on the way does not repeat what the plan was drawn from.
@@ -56,6 +58,7 @@ const NOT_THE_PLAN: u64 = 0x5245_414c;
 /// Drives a cluster of real processes. `say` is told now and then how far it is. Ends early, with nothing left behind,
 /// when this process is told to stop.
 pub fn drive(order: &RealOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Driven> {
+    ensure!(order.scenario.span.0 > 0, "the span is empty");
     ensure!(order.scenario.pace == Pace::Normal, "real processes have no coarse pace: their time is everybody's");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
@@ -105,6 +108,7 @@ async fn run(order: &RealOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Driven> {
     let mut nemesis = Nemesis::new(machines, &site, watch, receiver.clone(), recorder.clone(), faults, rng);
     let all: Vec<NodeId> = apis.keys().copied().collect();
     ensure!(nemesis.converge(&all, START, say).await?, "the nodes did not agree at the start");
+    recorder.record(Event::Converged);
 
     let nodes = u64::from(scenario.nodes);
     let any = move || NodeId(rand::make_rng::<SmallRng>().random_range(1..=nodes));
@@ -115,18 +119,16 @@ async fn run(order: &RealOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Driven> {
     let healed = nemesis.end_all(scenario.swarm.is_some())?;
     receiver.calm_down();
     recorder.record(Event::Healed { nodes: healed.clone() });
-    // Long enough for every fire that is due to show, and for every client to have given up.
-    let converged = nemesis.converge(&healed, CONVERGE, say).await? && {
+    if nemesis.converge(&healed, CONVERGE, say).await? {
+        // Long enough for every fire that is due to show, and for every client to have given up.
         nemesis.tend(LATENESS_BOUND.to_std(), say).await?;
-        nemesis.converge(&healed, CONVERGE, say).await?
-    };
+        // What has not come to rest and cannot be read has not converged, and the checkers say so.
+        if nemesis.converge(&healed, CONVERGE, say).await? && read_final(&mut nemesis, &recorder, say).await? {
+            recorder.record(Event::Converged);
+        }
+    }
     nemesis.machines.record_panics()?;
     nemesis.machines.record_logs(recorder.now() / 1_000_000)?;
-    if converged && let Some(leader) = nemesis.leader() {
-        say("reading the final state");
-        // A cluster that cannot be read in the end has no final state, which the checkers notice.
-        let _ = final_state::read(&clients::connect(&apis[&leader])?, &recorder).await;
-    }
     for kind in nemesis.missed() {
         reach.note(kind, "there was no node to strike".into());
     }
@@ -147,6 +149,21 @@ async fn run(order: &RealOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Driven> {
         left_out: reach.into_left_out(),
     };
     Ok(Driven { history: History { header, events: recorder.take() }, plan })
+}
+
+/// Reads the final state from the leader. Leadership may move meanwhile: then it is read again from the start.
+async fn read_final(nemesis: &mut Nemesis<'_>, recorder: &Recorder, say: &dyn Fn(&str)) -> Result<bool> {
+    for _ in 0..READS {
+        say("reading the final state");
+        let leader = nemesis.leader().and_then(|leader| nemesis.machines.apis().remove(&leader));
+        if let Some(leader) = leader
+            && final_state::read(&clients::connect(&leader)?, recorder).await.is_ok()
+        {
+            return Ok(true);
+        }
+        nemesis.tend(Duration::from_secs(1), say).await?;
+    }
+    Ok(false)
 }
 
 fn now() -> Timestamp {

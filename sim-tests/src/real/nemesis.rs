@@ -112,12 +112,11 @@ impl<'s> Nemesis<'s> {
         self.until(self.at(span), "after the faults", say).await
     }
 
-    /// Waits until these nodes agree and owe nothing, and records it. Whether they came to it within the bound.
+    /// Waits until these nodes agree and owe nothing. Whether they came to it within the bound.
     pub async fn converge(&mut self, nodes: &[NodeId], bound: Duration, say: &dyn Fn(&str)) -> Result<bool> {
         let (begun, end) = (Instant::now(), self.at(bound));
         while self.recorder.now() < end {
             if self.watch.agree(nodes, begun) {
-                self.recorder.record(Event::Converged);
                 self.record_digests(nodes).await;
                 return Ok(true);
             }

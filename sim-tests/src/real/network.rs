@@ -162,3 +162,42 @@ fn ip(arguments: &str) -> Result<()> {
     ensure!(output.status.success(), "ip {arguments}: {}", said.trim());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the nodes' end of the cable does with what is for another node.
+    fn neighbours(space: &str) -> String {
+        let output = Command::new("ip").args(["-n", space, "neighbour"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn links_are_cut_one_way_and_nothing_is_left_in_the_end() {
+        let network = match Network::build(3) {
+            Ok(network) => network,
+            Err(why) => return println!("skipped: {why}"),
+        };
+        let (one, two) = (network.space(NodeId(1)), network.space(NodeId(2)));
+        assert!(!neighbours(&one).contains(NOBODY));
+        network.cut(NodeId(1), NodeId(2)).unwrap();
+        let cut = format!("{} dev eth0 lladdr {NOBODY}", network.address(NodeId(2)));
+        assert!(neighbours(&one).contains(&cut), "{}", neighbours(&one));
+        assert!(!neighbours(&two).contains(NOBODY));
+        network.mend(NodeId(1), NodeId(2)).unwrap();
+        assert!(!neighbours(&one).contains(NOBODY));
+        let bridge = Path::new("/sys/class/net").join(bridge(network.number));
+        assert!(bridge.exists());
+        drop(network);
+        assert!(!bridge.exists() && !Path::new("/run/netns").join(one).exists());
+    }
+
+    #[test]
+    fn networks_side_by_side_do_not_meet() {
+        let (Ok(one), Ok(other)) = (Network::build(3), Network::build(3)) else {
+            return println!("skipped: no network namespaces here");
+        };
+        assert_ne!(one.host(), other.host());
+    }
+}

@@ -14,6 +14,9 @@ use super::network::Network;
 use super::reach;
 use crate::scenario::Scenario;
 
+/// As often as a node may be told to take them, so that they are taken, and read at restarts, in a short run.
+const SNAPSHOTS: [&str; 4] = ["--snapshot-log-bytes", "1MiB", "--snapshot-interval", "10s"];
+
 /// What a part of the site is, or why there is none.
 type Part<T> = Result<T, String>;
 
@@ -58,7 +61,10 @@ impl Site {
         let ids = (1..=u64::from(nodes)).map(NodeId);
         let places =
             self.network.as_ref().map_or_else(|_| Vec::new(), |network| ids.map(|id| network.place(id)).collect());
-        let serve_args = if self.disks.is_ok() { Disks::serve_args() } else { Vec::new() };
+        let mut serve_args: Vec<String> = SNAPSHOTS.map(str::to_owned).to_vec();
+        if self.disks.is_ok() {
+            serve_args.extend(Disks::serve_args());
+        }
         let data = Some(self.directory.path().to_owned());
         ClusterOptions { nodes: u64::from(nodes), data, places, serve_args, ..ClusterOptions::new(binary) }
     }
