@@ -49,6 +49,8 @@ lint: setup
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	$(sim-cargo) clippy --locked $(SIM_PACKAGES) -- -D warnings
 
+# The test of real processes must not be passed over here for want of the program, which the tests' build makes.
+unit: export CAMPANILE_BINARY = $(abspath $(TARGET))/debug/campanile
 unit: setup
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run --workspace --locked --no-fail-fast; \

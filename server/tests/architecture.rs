@@ -12,7 +12,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("client", &["model"]),
     ("bench", &["client", "model"]),
     ("server", &["raft", "store", "timer", "model", "client", "bench"]),
-    ("sim-tests", &["server", "raft", "store", "timer", "model", "client"]),
+    ("sim-tests", &["server", "raft", "store", "timer", "model", "client", "bench"]),
 ];
 
 fn manifest(path: &Path) -> toml::Table {

@@ -1,5 +1,7 @@
-//! What is asked of the simulator, and what it gives back. The same in every build; only `world` can carry it out.
+//! What is asked of the simulator or of real processes, and what they give back. The same in every build; only `world` can
+//! carry out the one, only `real` the other.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::history::{History, Timed};
@@ -28,4 +30,23 @@ pub struct Simulated {
     pub trace_hash: u64,
     /// Simulated time, settling included.
     pub simulated: Duration,
+}
+
+/// One run of real processes.
+#[derive(Clone, Debug)]
+pub struct RealOrder {
+    pub scenario: Scenario,
+    /// Decides what is asked of the cluster and done to it, and not what comes of it.
+    pub seed: u64,
+    /// The program `campanile`.
+    pub binary: PathBuf,
+    /// Where the nodes' logs are left, if anywhere.
+    pub logs: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Driven {
+    pub history: History,
+    /// What was asked and done, without what had to be left out.
+    pub plan: DrawnPlan,
 }

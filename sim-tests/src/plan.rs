@@ -197,6 +197,17 @@ impl Fault {
         matches!(self, Self::BitFlip { .. } | Self::WipeDisk { .. } | Self::AddNode | Self::RemoveNode { .. })
     }
 
+    /// How often a repeating fault strikes.
+    pub fn every(&self) -> Option<Millis> {
+        match self {
+            Self::Flap { every, .. }
+            | Self::Swizzle { every }
+            | Self::RollingRestart { every }
+            | Self::RestartStorm { every, .. } => Some(*every),
+            _ => None,
+        }
+    }
+
     /// The name by which scenarios, reports and switches call it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -236,4 +247,9 @@ impl Fault {
             Self::ReceiverGone => "receiver_gone",
         }
     }
+}
+
+/// The links between two sides, each in both directions.
+pub fn both_ways(one: &[NodeId], other: &[NodeId]) -> Vec<(NodeId, NodeId)> {
+    one.iter().flat_map(|a| other.iter().flat_map(move |b| [(*a, *b), (*b, *a)])).collect()
 }

@@ -8,6 +8,7 @@ mod launcher;
 mod ports;
 mod process;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -22,14 +23,25 @@ use tokio::time::sleep;
 
 use launcher::Launcher;
 use ports::Ports;
-pub use process::{NodeProcess, disk_bytes};
+pub use process::{NodeProcess, describe_exit, disk_bytes};
 
 /// How often a condition of a process is looked at.
 const POLL: Duration = Duration::from_millis(10);
 /// How long one node is waited for when it is only asked how it is.
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
+/// Of nodes that have an address of their own.
+const API_PORT: u16 = 7701;
+const PEER_PORT: u16 = 7801;
 /// How long a whole cluster may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where a node lives that is not to be found at this machine's loopback address.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub address: IpAddr,
+    /// A command that starts the command after it in that place, as `ip netns exec NAME` does, by becoming it.
+    pub enter: Vec<String>,
+}
 
 /// How to start a cluster.
 #[derive(Clone, Debug)]
@@ -43,6 +55,9 @@ pub struct ClusterOptions {
     pub scratch: PathBuf,
     /// API of node *n* at this port + *n* - 1, its peers' port 100 above; free ports when absent.
     pub base_port: Option<u16>,
+    /// Places of the nodes, in the order of their ids, each with addresses of its own; all at the loopback address when
+    /// empty.
+    pub places: Vec<Place>,
     /// More arguments for every `campanile serve`.
     pub serve_args: Vec<String>,
 }
@@ -51,7 +66,15 @@ impl ClusterOptions {
     /// Three nodes on free ports, data in a temporary directory.
     pub fn new(binary: impl Into<PathBuf>) -> Self {
         let scratch = std::env::temp_dir();
-        Self { binary: binary.into(), nodes: 3, data: None, scratch, base_port: None, serve_args: Vec::new() }
+        Self {
+            binary: binary.into(),
+            nodes: 3,
+            data: None,
+            scratch,
+            base_port: None,
+            places: Vec::new(),
+            serve_args: Vec::new(),
+        }
     }
 }
 
@@ -109,7 +132,9 @@ impl ProcessCluster {
 
     fn place_node(&mut self, joins: bool) -> Result<NodeId> {
         let id = self.last_id + 1;
+        let place = self.options.places.get(usize::try_from(id - 1)?).cloned();
         let (api, peer) = match self.options.base_port {
+            None if place.is_some() => (API_PORT, PEER_PORT),
             None => (self.ports.take()?, self.ports.take()?),
             Some(base) => {
                 let offset = u16::try_from(id - 1).ok().filter(|offset| *offset < 100);
@@ -118,11 +143,13 @@ impl ProcessCluster {
                 (api, api.checked_add(100).with_context(|| format!("no peer port for node {id} above {api}"))?)
             }
         };
-        let api = format!("127.0.0.1:{api}");
+        let address = place.as_ref().map_or(Ipv4Addr::LOCALHOST.into(), |place| place.address);
+        let api = SocketAddr::new(address, api).to_string();
         let client = Client::builder([api.as_str()]).retries(0).attempt_timeout(ASK_TIMEOUT).build()?;
         self.nodes.push(NodeProcess {
             id: NodeId(id),
-            peer: format!("127.0.0.1:{peer}"),
+            peer: SocketAddr::new(address, peer).to_string(),
+            enter: place.map_or_else(Vec::new, |place| place.enter),
             data: self.directory.join(format!("node-{id}")),
             log: self.directory.join(format!("node-{id}.log")),
             joins,
@@ -233,6 +260,15 @@ impl ProcessCluster {
         self.client()?.remove_node(id).await.with_context(|| format!("removing node {id}"))?;
         self.nodes.retain(|node| node.id != id);
         Ok(())
+    }
+
+    /// The nodes whose processes have ended by themselves since this was last asked, and how.
+    pub fn ended(&mut self) -> Result<Vec<(NodeId, ExitStatus)>> {
+        let mut ended = Vec::new();
+        for node in self.nodes.iter_mut().filter(|node| node.child.is_some()) {
+            ended.extend(node.try_wait()?.map(|status| (node.id, status)));
+        }
+        Ok(ended)
     }
 
     /// Waits for a process to end by itself.

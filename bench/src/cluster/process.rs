@@ -18,12 +18,14 @@ const LOG_TAIL_BYTES: usize = 4096;
 #[derive(Debug)]
 pub struct NodeProcess {
     pub id: NodeId,
-    /// `127.0.0.1:port` of the API.
+    /// Host and port of the API.
     pub api: String,
-    /// `127.0.0.1:port` for the other nodes.
+    /// Host and port for the other nodes.
     pub peer: String,
     pub data: PathBuf,
     pub log: PathBuf,
+    /// What starts the program where the node lives; empty for here.
+    pub(super) enter: Vec<String>,
     /// Started with `--join`.
     pub joins: bool,
     /// Speaks to this node only, and never tries twice.
@@ -39,7 +41,14 @@ impl NodeProcess {
         fs::create_dir_all(&self.data).with_context(|| format!("making {}", self.data.display()))?;
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.with_context(|| format!("opening {}", self.log.display()))?;
-        let mut command = Command::new(binary);
+        let mut command = match self.enter.split_first() {
+            Some((enter, arguments)) => {
+                let mut command = Command::new(enter);
+                command.args(arguments).arg(binary);
+                command
+            }
+            None => Command::new(binary),
+        };
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"CAMPANILE_")) {
             // A variable meant for another node would win over the defaults.
             command.env_remove(name);
@@ -58,6 +67,10 @@ impl NodeProcess {
 
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.paused
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {
@@ -140,7 +153,7 @@ pub fn disk_bytes(directory: &Path) -> Result<u64> {
 }
 
 /// `exit status 1`, or `signal 9`.
-pub(super) fn describe_exit(status: ExitStatus) -> String {
+pub fn describe_exit(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(signal)) => format!("signal {signal}"),

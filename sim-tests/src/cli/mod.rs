@@ -7,6 +7,7 @@ mod child;
 mod hunt;
 mod names;
 mod output;
+mod real;
 #[cfg(test)]
 mod reference;
 mod replay;
@@ -59,6 +60,8 @@ enum Command {
     Hunt(hunt::Hunt),
     /// Measure how much faster than time simulations go
     Speed(speed::Speed),
+    /// Drive real processes through faults, in real time, and judge them by the same checkers
+    Real(real::Real),
     /// Judge a stored history with the checkers of this build
     Check(check::Check),
     /// Make the HTML timeline of a stored history
@@ -81,10 +84,7 @@ struct Case {
 
 impl Case {
     fn read(&self) -> Result<Scenario> {
-        Ok(match &self.scenario {
-            Some(file) => scenario::read(file)?,
-            None => scenario::read_str(scenario::DEFAULT, Path::new("default.toml"))?,
-        })
+        read_scenario(self.scenario.as_deref())
     }
 
     /// The command line that runs a seed of it again.
@@ -101,6 +101,14 @@ impl Case {
         }
         line
     }
+}
+
+/// The scenario of a file, or the default one.
+fn read_scenario(file: Option<&Path>) -> Result<Scenario> {
+    Ok(match file {
+        Some(file) => scenario::read(file)?,
+        None => scenario::read_str(scenario::DEFAULT, Path::new("default.toml"))?,
+    })
 }
 
 /// A word as a shell takes it.
@@ -152,6 +160,7 @@ fn dispatch(cli: Cli) -> Result<End> {
         Command::Shrink(shrink) => shrink.execute(&children()?, out),
         Command::Hunt(hunt) => hunt.execute(&children()?, out),
         Command::Speed(speed) => speed.execute(&children()?, out),
+        Command::Real(real) => real.execute(out),
         Command::Check(check) => check.execute(out),
         Command::Report(report) => report.execute(out),
         Command::Planted => names::planted(cli.simulator, out),

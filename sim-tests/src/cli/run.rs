@@ -35,7 +35,7 @@ pub struct Run {
 
 /// What else is made of a judged history.
 #[derive(Args)]
-struct Files {
+pub struct Files {
     /// Write the history, as JSON lines
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
@@ -93,7 +93,7 @@ fn read_plan(file: &Path) -> Result<DrawnPlan> {
 }
 
 impl Files {
-    fn write(&self, history: &History, summary: &Summary) -> Result<()> {
+    pub fn write(&self, history: &History, summary: &Summary) -> Result<()> {
         if let Some(file) = &self.history {
             write_with(file, |out| history::write(history, out))?;
         }
@@ -112,7 +112,7 @@ fn suite(summary: &Summary) -> String {
     format!("{}{seed}", summary.scenario)
 }
 
-/// One case for each invariant.
+/// One case for each invariant, and one for each kind of fault that was left out.
 pub fn cases(summary: &Summary) -> Vec<report::Case> {
     let replay = summary.facts.replay.as_deref().unwrap_or_default();
     let seconds = summary.facts.real_ms.map_or(0.0, |ms| ms as f64 / 1000.0) / summary.findings.len().max(1) as f64;
@@ -130,5 +130,10 @@ pub fn cases(summary: &Summary) -> Vec<report::Case> {
         }
         case
     };
-    summary.findings.iter().map(case).collect()
+    let left_out = summary.left_out.iter().map(|left| report::Case {
+        name: format!("fault {}", left.fault),
+        skipped: Some(left.why.clone()),
+        ..Default::default()
+    });
+    summary.findings.iter().map(case).chain(left_out).collect()
 }

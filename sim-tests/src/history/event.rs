@@ -33,6 +33,18 @@ pub struct Header {
     pub clock_error_ms: i64,
     /// After the faults have ended, what is due fires within this time.
     pub lateness_bound_ms: i64,
+    /// Faults that were asked for and could not be done, or not as asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A kind of fault that a history lacks although it was asked for, or has in another form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    pub fault: String,
+    /// Planned faults it concerns; 0 where the kind was not drawn at all.
+    pub count: u64,
+    pub why: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -345,9 +357,9 @@ pub enum NodeEvent {
     Stopped {
         reason: String,
     },
-    /// It met a state that its code holds impossible.
-    Panicked {
-        reason: String,
+    /// A part of it panicked, or its process died of what nobody did to it.
+    Broke {
+        how: String,
     },
     /// A new leader is ready to conduct.
     Leads {

@@ -333,17 +333,15 @@ impl<'h> Facts<'h> {
                     self.troubles.add(Span { from, to: t });
                 }
             }
-            NodeEvent::Killed
-            | NodeEvent::PowerCut
-            | NodeEvent::Stopped { .. }
-            | NodeEvent::Panicked { .. }
-            | NodeEvent::Paused => {
+            NodeEvent::Killed | NodeEvent::PowerCut | NodeEvent::Stopped { .. } | NodeEvent::Paused => {
                 building.down.entry(node).or_insert(t);
             }
-            NodeEvent::Leads { .. } => {}
+            NodeEvent::Broke { .. } | NodeEvent::Leads { .. } => {}
         }
         // A paused process goes on with all it knew.
-        if !matches!(what, NodeEvent::Leads { .. } | NodeEvent::Paused | NodeEvent::Resumed) {
+        let lives =
+            matches!(what, NodeEvent::Paused | NodeEvent::Resumed | NodeEvent::Broke { .. } | NodeEvent::Leads { .. });
+        if !lives {
             self.show(t, node, Shown::Life);
         }
     }

@@ -28,9 +28,9 @@ mod log_matching;
 mod minutes;
 mod monotonic;
 mod never_early;
+mod no_crash;
 mod no_deposed_fire;
 mod no_lost_fire;
-mod no_panic;
 mod no_stale_send;
 mod operations;
 mod raft_order;
@@ -79,7 +79,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("bounds", bounds::check),
     ("catch_up", catch_up::check),
     ("liveness", liveness::check),
-    ("no_panic", no_panic::check),
+    ("no_crash", no_crash::check),
 ];
 
 /// Those that follow each task or client through the whole history, and have indexes of their own.

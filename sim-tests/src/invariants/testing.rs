@@ -154,6 +154,7 @@ impl Script {
             nodes: vec![NodeId(1), NodeId(2), NodeId(3)],
             clock_error_ms: 0,
             lateness_bound_ms: 2000,
+            left_out: Vec::new(),
         };
         Self { t: 0, history: History { header, events: Vec::new() } }
     }
@@ -409,6 +410,7 @@ pub fn calm() -> History {
 /// The same, with so many fires.
 pub fn long(fires: u64) -> History {
     let mut script = Script::new()
+        .started(1)
         .raft(1, 1, |state| (state.leads, state.voted_for) = (true, Some(NodeId(1))))
         .at(100)
         .entry(2)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::expectations;
-use crate::history::{Event, History, NodeEvent, Outcome, Source};
+use crate::history::{Event, History, LeftOut, NodeEvent, Outcome, Source};
 use crate::scenario::Pace;
 use crate::verdict::{Finding, Verdict, Violation};
 
@@ -36,6 +36,9 @@ pub struct Summary {
     pub worst_lateness_ms: Option<i64>,
     /// How often each fault struck.
     pub faults: BTreeMap<String, u64>,
+    /// Faults that were asked for and not done, or not as asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// Rare things, and how often they happened.
     pub marks: BTreeMap<String, u64>,
     pub findings: Vec<FindingLine>,
@@ -101,6 +104,7 @@ impl Summary {
             elections: 0,
             worst_lateness_ms: None,
             faults: BTreeMap::new(),
+            left_out: header.left_out.clone(),
             marks: BTreeMap::new(),
             findings: verdict.findings.iter().map(|(name, finding)| FindingLine::of(name, finding)).collect(),
         };

@@ -1,9 +1,10 @@
 //! The verdict for people.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::{Judgement, Summary};
-use crate::history::Source;
+use crate::history::{LeftOut, Source};
 use crate::scenario::Pace;
 
 /// Violations of one invariant that are shown; the rest are counted.
@@ -66,6 +67,10 @@ fn write(summary: &Summary, out: &mut String) -> std::fmt::Result {
     writeln!(out, "  leaders     {}", summary.elections)?;
     let faults = if summary.faults.is_empty() { "none".into() } else { counted(&summary.faults) };
     writeln!(out, "  faults      {faults}")?;
+    for (n, (why, faults)) in by_reason(&summary.left_out).into_iter().enumerate() {
+        let head = if n == 0 { "left out" } else { "" };
+        writeln!(out, "  {head:10}  {}: {why}", faults.join(", "))?;
+    }
     let time = match (summary.facts.simulated_ms, summary.facts.real_ms) {
         (Some(simulated), Some(real)) => {
             let speed = summary.speed().map_or_else(String::new, |speed| format!(", {speed:.0} times as fast"));
@@ -95,6 +100,16 @@ fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
 }
 
-fn counted(counts: &std::collections::BTreeMap<String, u64>) -> String {
+fn counted(counts: &BTreeMap<String, u64>) -> String {
     counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Kinds of faults, with counts where they were planned, by why they were left out.
+fn by_reason(left_out: &[LeftOut]) -> BTreeMap<&str, Vec<String>> {
+    let mut reasons = BTreeMap::<&str, Vec<String>>::new();
+    for LeftOut { fault, count, why } in left_out {
+        let times = if *count > 0 { format!(" {count}") } else { String::new() };
+        reasons.entry(why).or_default().push(format!("{fault}{times}"));
+    }
+    reasons
 }

@@ -270,12 +270,13 @@ fn lanes(history: &History, end: u64) -> Vec<Lane> {
             }
             Event::Node { node, what } => {
                 let (kind, label) = match what {
+                    // Of a process that has died of it, its end follows.
+                    NodeEvent::Broke { how } => ("up", format!("broke: {how}")),
                     NodeEvent::Started | NodeEvent::Resumed | NodeEvent::Leads { .. } => ("up", "up".to_string()),
                     NodeEvent::Paused => ("paused", "paused".into()),
                     NodeEvent::Killed => ("down", "killed".into()),
                     NodeEvent::PowerCut => ("down", "power cut".into()),
                     NodeEvent::Stopped { reason } => ("down", format!("stopped: {reason}")),
-                    NodeEvent::Panicked { reason } => ("down", format!("panicked: {reason}")),
                 };
                 let lane = open.entry(*node).or_default();
                 if kind == "down" {

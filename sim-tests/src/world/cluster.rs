@@ -16,7 +16,7 @@ use rand::RngExt;
 use tokio::sync::{mpsc, watch};
 
 use super::observe::Names;
-use super::recorder::Recorder;
+use crate::drive::recorder::Recorder;
 use crate::history::{Event, NodeEvent, RaftState};
 use crate::scenario::Pace;
 

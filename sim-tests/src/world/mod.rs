@@ -3,15 +3,13 @@
 //! One simulation per process: madsim's second one in a process differs from its first. Nothing here may read a real
 //! clock, start a thread, open a real socket or iterate in hash order.
 
-mod clients;
 mod cluster;
-mod draw;
 mod nemesis;
 mod network;
 mod observe;
 mod receiver;
-mod recorder;
 mod settle;
+mod trace;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,17 +20,19 @@ use madsim::runtime::{Handle, Runtime};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
+use crate::drive::clients::{self, Clients};
+use crate::drive::draw;
+use crate::drive::final_state;
+use crate::drive::receiver::Receiver;
+use crate::drive::recorder::Recorder;
 use crate::history::{Event, FORMAT, Header, History, Source, Timed};
 use crate::order::{Order, Simulated};
 use crate::plan::{DrawnPlan, PlannedOperation};
 use crate::scenario::{Pace, Scenario};
 
-use clients::Clients;
 use cluster::Cluster;
 use nemesis::Nemesis;
 use observe::Names;
-use receiver::Receiver;
-use recorder::Recorder;
 
 /// Simulates. Call it once per process.
 ///
@@ -54,7 +54,7 @@ fn simulate_here(order: &Order) -> Simulated {
     // The command line refuses names there are not.
     sim::plant(order.planted.as_deref().and_then(Bug::by_name));
     let scenario = Scenario { start: draw::start(&order.scenario, order.seed), ..order.scenario.clone() };
-    let plan = order.plan.clone().unwrap_or_else(|| draw::plan(&scenario, order.seed));
+    let plan = order.plan.clone().unwrap_or_else(|| draw::plan(&scenario, scenario.start, order.seed));
     let Ran { events, messages, network_messages, simulated } =
         runtime.block_on(World::run(scenario.clone(), plan.clone()));
     let header = Header {
@@ -68,8 +68,9 @@ fn simulate_here(order: &Order) -> Simulated {
         nodes: (1..=u64::from(order.scenario.nodes)).map(NodeId).collect(),
         clock_error_ms: draw::clock_error_ms(&plan.faults),
         lateness_bound_ms: lateness_bound(&scenario).0 as i64,
+        left_out: Vec::new(),
     };
-    let trace_hash = recorder::trace_hash(&events, network_messages);
+    let trace_hash = trace::trace_hash(&events, network_messages);
     Simulated { history: History { header, events }, messages, plan, trace_hash, simulated }
 }
 
@@ -96,7 +97,7 @@ struct Ran {
 impl World {
     async fn run(scenario: Scenario, plan: DrawnPlan) -> Ran {
         let started = tokio::time::Instant::now();
-        let recorder = Recorder::new();
+        let recorder = Recorder::since(started);
         let names = Names::default();
         let gauges = observe::start(recorder.clone(), names.clone());
         let shift = scenario.start.as_millis() - wall_ms();
@@ -112,7 +113,11 @@ impl World {
         let all: Vec<NodeId> = nemesis.cluster.running();
         settle::converge(&mut nemesis, &all, Duration::from_secs(patience), &recorder).await;
 
-        let clients = start_clients(&recorder, draw::all_operations(&scenario, plan.operations), scenario.nodes);
+        let clients = start_clients(
+            &recorder,
+            draw::all_operations(&scenario, plan.operations, receiver::ADDRESS),
+            scenario.nodes,
+        );
         nemesis.run(scenario.span.to_std()).await;
 
         // Some faults never end: a minority may stay down for good.
@@ -131,9 +136,9 @@ impl World {
         // Long enough for every fire that is due to show.
         nemesis.tend(lateness_bound(&scenario).to_std()).await;
         drop(clients);
-        if converged && let Some(leader) = nemesis.cluster.leader() {
+        if converged && let Some(Ok(leader)) = nemesis.cluster.leader().map(connect) {
             // A cluster that cannot be read in the end has no final state, which the checkers notice.
-            let _ = settle::read_final(leader, &recorder).await;
+            let _ = final_state::read(&leader, &recorder).await;
         }
         for (mark, count) in sim::marks() {
             recorder.record(Event::Sometimes { mark: mark.name().to_owned(), count });
@@ -156,26 +161,23 @@ fn wall_ms() -> i64 {
 fn start_receiver(recorder: Recorder, moody_per_mille: u32) -> Receiver {
     let receiver = Receiver::new(recorder, moody_per_mille);
     let machine = Handle::current().create_node().name("receiver").ip("10.0.9.1".parse().expect("an address")).build();
-    machine.spawn(receiver.clone().serve());
+    machine.spawn(receiver::serve(receiver.clone()));
     receiver
 }
 
-/// Clients do what is planned, each operation in a task of its own, so that a slow answer holds nothing back.
+/// The clients' machine.
 fn start_clients(recorder: &Recorder, operations: Vec<PlannedOperation>, nodes: u32) -> tokio::task::JoinHandle<()> {
-    let clients = Clients::new(recorder.clone());
+    let founders = (1..=u64::from(nodes)).map(|id| (NodeId(id), api_address(NodeId(id)))).collect();
+    let clients = Clients::new(recorder.clone(), founders);
     let machine = Handle::current().create_node().name("clients").ip("10.0.8.1".parse().expect("an address")).build();
-    let start = tokio::time::Instant::now();
-    machine.spawn(async move {
-        for operation in operations {
-            tokio::time::sleep_until(start + operation.at.to_std()).await;
-            let node = match operation.node {
-                0 => NodeId(rt::rng().random_range(1..=u64::from(nodes))),
-                node => NodeId(u64::from(node)),
-            };
-            let clients = clients.clone();
-            tokio::spawn(async move {
-                clients.perform(operation.client, node, operation.action).await;
-            });
-        }
-    })
+    machine.spawn(clients.perform_all(operations, move || NodeId(rt::rng().random_range(1..=u64::from(nodes)))))
+}
+
+fn api_address(node: NodeId) -> String {
+    format!("10.0.0.{}:7701", node.0)
+}
+
+/// A client of one node that tries once.
+fn connect(node: NodeId) -> Result<campanile_client::Client, campanile_client::Error> {
+    clients::connect(&api_address(node))
 }

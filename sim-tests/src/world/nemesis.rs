@@ -10,13 +10,13 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use tokio::sync::mpsc;
 
-use super::clients::connect;
 use super::cluster::{Cluster, Ended};
+use super::connect;
 use super::network::Network;
-use super::receiver::{Mood, Receiver};
-use super::recorder::Recorder;
+use crate::drive::receiver::{Mood, Receiver};
+use crate::drive::recorder::Recorder;
 use crate::history::Event;
-use crate::plan::{Fault, PlannedFault, RoleOf, Who};
+use crate::plan::{Fault, PlannedFault, RoleOf, Who, both_ways};
 
 const OPERATOR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 7, 1));
 /// Between the end of a node by itself and its restart.
@@ -317,7 +317,7 @@ impl Nemesis {
         if let Some(lasts) = planned.lasts {
             self.later(lasts.to_std(), Step::End(id));
         }
-        if every(&planned.fault).is_some() {
+        if planned.fault.every().is_some() {
             self.again(id);
         }
     }
@@ -325,7 +325,7 @@ impl Nemesis {
     /// A repeating fault strikes its next node.
     fn again(&mut self, id: usize) {
         let Some(active) = self.active.get_mut(&id) else { return };
-        let Some(every) = every(&active.planned.fault).map(Millis::to_std) else { return };
+        let Some(every) = active.planned.fault.every().map(Millis::to_std) else { return };
         let Some(node) = active.nodes.first().copied() else { return };
         match active.planned.fault {
             Fault::Flap { .. } | Fault::Swizzle { .. } => {
@@ -454,19 +454,4 @@ impl Nemesis {
             }
         });
     }
-}
-
-/// How often a repeating fault strikes.
-fn every(fault: &Fault) -> Option<Millis> {
-    match fault {
-        Fault::Flap { every, .. }
-        | Fault::Swizzle { every }
-        | Fault::RollingRestart { every }
-        | Fault::RestartStorm { every, .. } => Some(*every),
-        _ => None,
-    }
-}
-
-fn both_ways(one: &[NodeId], other: &[NodeId]) -> Vec<(NodeId, NodeId)> {
-    one.iter().flat_map(|a| other.iter().flat_map(move |b| [(*a, *b), (*b, *a)])).collect()
 }

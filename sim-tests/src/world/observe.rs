@@ -11,7 +11,7 @@ use campanile_model::{NodeId, TaskState};
 use campanile_raft::rt::links;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::recorder::Recorder;
+use crate::drive::recorder::Recorder;
 use crate::history::{Event, NodeEvent, RunRow, TaskRow};
 
 /// Which node a madsim node is. Clones share it.
@@ -81,7 +81,7 @@ fn watch_panics(recorder: Recorder, names: Names) {
         if madsim::runtime::Handle::try_current().is_ok() {
             let node = names.current();
             if node != NodeId::default() {
-                recorder.record(Event::Node { node, what: NodeEvent::Panicked { reason: panic.to_string() } });
+                recorder.record(Event::Node { node, what: NodeEvent::Broke { how: panic.to_string() } });
             }
         }
     }));

@@ -1,149 +1,36 @@
-//! The receiver of webhooks: writes down what arrives, and answers as it is told.
+//! The receiver's machine: listens at one address, and knows a sender by its own.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use bytes::Bytes;
 use campanile_model::NodeId;
 use campanile_raft::rt;
-use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
-use rand::RngExt;
 
-use super::recorder::Recorder;
-use crate::history::{Delivery, Event};
+use crate::drive::receiver::Receiver;
 
 /// Where it listens.
 pub const ADDRESS: &str = "10.0.9.1:9000";
 
-/// How it answers at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mood {
-    Fine,
-    Hangs,
-    Answers(u16),
-    Slow(Duration),
-    /// Takes no request at all.
-    Gone,
-}
-
-/// The receiver. Clones are the same.
-#[derive(Clone)]
-pub struct Receiver {
-    recorder: Recorder,
-    state: Arc<Mutex<State>>,
-}
-
-struct State {
-    mood: Mood,
-    deliveries: u64,
-    /// Of a thousand requests so many are answered with an error, slowly, or never, whatever the mood.
-    moody_per_mille: u32,
-}
-
-impl Receiver {
-    pub fn new(recorder: Recorder, moody_per_mille: u32) -> Self {
-        let state = State { mood: Mood::Fine, deliveries: 0, moody_per_mille };
-        Self { recorder, state: Arc::new(Mutex::new(state)) }
-    }
-
-    pub fn set_mood(&self, mood: Mood) {
-        self.state().mood = mood;
-    }
-
-    /// From now on only as the mood says.
-    pub fn calm_down(&self) {
-        self.state().moody_per_mille = 0;
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Serves for ever.
-    pub async fn serve(self) {
-        let listener = rt::Listener::bind(ADDRESS).await.expect("the receiver's address is free");
-        loop {
-            let Ok((stream, from)) = listener.accept().await else { continue };
-            if self.state().mood == Mood::Gone {
-                continue;
-            }
-            let receiver = self.clone();
-            rt::spawn(async move {
-                let service = service_fn(move |request| {
-                    let receiver = receiver.clone();
-                    async move { receiver.answer(request, from).await }
-                });
-                let builder = auto::Builder::new(rt::Executor);
-                // A connection that breaks is the sender's trouble.
-                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+/// Serves for ever.
+pub async fn serve(receiver: Receiver) {
+    let listener = rt::Listener::bind(ADDRESS).await.expect("the receiver's address is free");
+    loop {
+        let Ok((stream, SocketAddr::V4(from))) = listener.accept().await else { continue };
+        if !receiver.is_there() {
+            continue;
+        }
+        let from = NodeId(u64::from(from.ip().octets()[3]));
+        let receiver = receiver.clone();
+        rt::spawn(async move {
+            let service = service_fn(move |request| {
+                let receiver = receiver.clone();
+                async move { receiver.answer(request, from).await }
             });
-        }
+            let builder = auto::Builder::new(rt::Executor);
+            // A connection that breaks is the sender's trouble.
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+        });
     }
-
-    async fn answer(&self, request: Request<Incoming>, from: SocketAddr) -> Result<Response<Full<Bytes>>, String> {
-        let mood = self.draw_mood();
-        if mood == Mood::Gone {
-            return Err("nobody is there".into());
-        }
-        let number = {
-            let mut state = self.state();
-            state.deliveries += 1;
-            state.deliveries
-        };
-        let signed = request.headers().contains_key("webhook-signature").then_some(true);
-        let delivery = delivery(request.headers(), number, from, signed).ok_or("a webhook without our headers")?;
-        // The body has to be read for the connection to be used again.
-        let _ = request.into_body().collect().await;
-        self.recorder.record(Event::Deliver(delivery));
-        let status = match mood {
-            Mood::Hangs | Mood::Gone => return std::future::pending().await,
-            Mood::Slow(by) => {
-                tokio::time::sleep(by).await;
-                200
-            }
-            Mood::Answers(status) => status,
-            Mood::Fine => 200,
-        };
-        self.recorder.record(Event::Answer { delivery: number, status });
-        let mut response = Response::new(Full::new(Bytes::new()));
-        *response.status_mut() = http::StatusCode::from_u16(status).map_err(|error| error.to_string())?;
-        Ok(response)
-    }
-
-    fn draw_mood(&self) -> Mood {
-        let state = self.state();
-        let mut rng = rt::rng();
-        if state.mood != Mood::Fine || rng.random_range(0..1000) >= state.moody_per_mille {
-            return state.mood;
-        }
-        match rng.random_range(0..6) {
-            0 => Mood::Hangs,
-            1 | 2 => Mood::Slow(Duration::from_millis(rng.random_range(50..3000))),
-            3 => Mood::Answers(500),
-            4 => Mood::Answers(503),
-            _ => Mood::Answers(400),
-        }
-    }
-}
-
-fn delivery(headers: &HeaderMap, number: u64, from: SocketAddr, signed: Option<bool>) -> Option<Delivery> {
-    let text = |name: &str| headers.get(name)?.to_str().ok();
-    let SocketAddr::V4(from) = from else { return None };
-    Some(Delivery {
-        delivery: number,
-        node: NodeId(u64::from(from.ip().octets()[3])),
-        task: text("campanile-task-id")?.parse().ok()?,
-        run: text("campanile-run-id")?.parse().ok()?,
-        occurrence: text("campanile-occurrence-id")?.parse().ok()?,
-        scheduled_at: text("campanile-scheduled-at")?.parse().ok()?,
-        attempt: text("campanile-attempt")?.parse().ok()?,
-        token: campanile_model::Token(text("campanile-fencing-token")?.parse().ok()?),
-        signed,
-    })
 }

@@ -1,11 +1,10 @@
-//! Draws a plan from a seed: who asks for what, and what goes wrong.
+//! Draws a plan from a seed: who asks for what, and what goes wrong. The same for simulated nodes and real ones.
 
 use campanile_model::{Millis, NodeId, Target, TaskSpec, Timestamp};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use super::receiver;
 use crate::history::Action;
 use crate::plan::{DrawnPlan, Fault, PlannedFault, PlannedOperation, RoleOf, Who};
 use crate::scenario::{Pace, Scenario, Swarm};
@@ -20,16 +19,16 @@ const BEFORE_A_FOLD: Timestamp = Timestamp::from_millis(1_792_889_970_000);
 /// So many seeds of four begin there, unless the scenario says when it begins.
 const FOLDS_OF_FOUR: u64 = 1;
 
-/// When a scenario begins under a seed.
+/// When a scenario begins under a seed, where the clock can be chosen.
 pub fn start(scenario: &Scenario, seed: u64) -> Timestamp {
     let free = scenario.swarm.is_some() && scenario.start == Scenario::default().start;
     if free && seed % 4 < FOLDS_OF_FOUR { BEFORE_A_FOLD } else { scenario.start }
 }
 
-/// The plan of a scenario under a seed.
-pub fn plan(scenario: &Scenario, seed: u64) -> DrawnPlan {
+/// The plan of a scenario under a seed, when its workload begins at `start`.
+pub fn plan(scenario: &Scenario, start: Timestamp, seed: u64) -> DrawnPlan {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut operations = operations(scenario, start(scenario, seed), &mut rng);
+    let mut operations = operations(scenario, start, &mut rng);
     operations.sort_by_key(|operation| operation.at);
     let mut faults = scenario.faults.clone();
     if let Some(swarm) = &scenario.swarm {
@@ -39,8 +38,8 @@ pub fn plan(scenario: &Scenario, seed: u64) -> DrawnPlan {
     DrawnPlan { faults, operations }
 }
 
-/// The puts of the scenario's own tasks, then the plan's operations.
-pub fn all_operations(scenario: &Scenario, planned: Vec<PlannedOperation>) -> Vec<PlannedOperation> {
+/// The puts of the scenario's own tasks, then the plan's operations; all webhooks go to `receiver`, a host and a port.
+pub fn all_operations(scenario: &Scenario, planned: Vec<PlannedOperation>, receiver: &str) -> Vec<PlannedOperation> {
     let own = scenario.workload.tasks.iter().map(|(name, spec)| PlannedOperation {
         at: Millis(0),
         client: 0,
@@ -50,17 +49,17 @@ pub fn all_operations(scenario: &Scenario, planned: Vec<PlannedOperation>) -> Ve
     let mut operations: Vec<PlannedOperation> = own.chain(planned).collect();
     for operation in &mut operations {
         if let Action::Put { spec, .. } = &mut operation.action {
-            redirect(spec);
+            redirect(spec, receiver);
         }
     }
     operations
 }
 
-/// There is one receiver in the bottle: whatever host a definition names, that is where its webhooks go.
-fn redirect(spec: &mut TaskSpec) {
+/// There is one receiver: whatever host a definition names, that is where its webhooks go.
+fn redirect(spec: &mut TaskSpec, receiver: &str) {
     let Target::Http(target) = &mut spec.target;
     let path = target.url.splitn(4, '/').nth(3).unwrap_or_default();
-    target.url = format!("http://{}/{path}", receiver::ADDRESS);
+    target.url = format!("http://{receiver}/{path}");
 }
 
 fn operations(scenario: &Scenario, start: Timestamp, rng: &mut SmallRng) -> Vec<PlannedOperation> {
@@ -140,7 +139,7 @@ fn spec(rng: &mut SmallRng, pace: Pace, start: Timestamp) -> TaskSpec {
     let catch_up = ["fire_once", "fire_all", "skip"];
     let mut spec = json!({
         "schedules": schedules,
-        "target": {"http": {"url": format!("http://{}/hook", receiver::ADDRESS)}},
+        "target": {"http": {"url": "http://receiver/hook"}},
         "payload": {"n": rng.random_range(0..1000)},
         "overlap": overlap[rng.random_range(0..overlap.len())],
         "timeout": format!("{}ms", rng.random_range(800..4000)),

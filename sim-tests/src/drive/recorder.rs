@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::history::{Event, Timed};
 
@@ -16,9 +15,9 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Time begins now.
-    pub fn new() -> Self {
-        Self { start: Instant::now(), events: Arc::default(), messages: Arc::default() }
+    /// Time has begun at `start`.
+    pub fn since(start: Instant) -> Self {
+        Self { start, events: Arc::default(), messages: Arc::default() }
     }
 
     /// Microseconds since the start.
@@ -27,8 +26,10 @@ impl Recorder {
     }
 
     pub fn record(&self, event: Event) {
+        // Under the lock, so that what is written later is not older.
+        let mut events = self.events();
         let t = self.now();
-        self.events().push(Timed { t, event });
+        events.push(Timed { t, event });
     }
 
     /// Messages are many, and only for pictures: they are kept apart.
@@ -49,15 +50,4 @@ impl Recorder {
     fn events(&self) -> MutexGuard<'_, Vec<Timed>> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// One number for everything that happened, to the microsecond.
-pub fn trace_hash(events: &[Timed], messages: u64) -> u64 {
-    let mut hasher = Xxh3::new();
-    for event in events {
-        // Every event is plain data: it always has a JSON form.
-        hasher.update(&serde_json::to_vec(event).unwrap_or_default());
-    }
-    hasher.update(&messages.to_be_bytes());
-    hasher.digest()
 }

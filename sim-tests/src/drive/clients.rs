@@ -1,5 +1,6 @@
 //! Clients: send what the plan says when it says so, to the node it says, once, and write down what they learn.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use campanile_model::NodeId;
 
 use super::recorder::Recorder;
 use crate::history::{Action, Event, Outcome};
+use crate::plan::PlannedOperation;
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -17,30 +19,46 @@ const PATIENCE: Duration = Duration::from_secs(8);
 #[derive(Clone)]
 pub struct Clients {
     recorder: Recorder,
+    /// API addresses, host and port.
+    nodes: Arc<BTreeMap<NodeId, String>>,
     next: Arc<AtomicU64>,
 }
 
 impl Clients {
-    pub fn new(recorder: Recorder) -> Self {
-        Self { recorder, next: Arc::new(AtomicU64::new(1)) }
+    pub fn new(recorder: Recorder, nodes: BTreeMap<NodeId, String>) -> Self {
+        Self { recorder, nodes: Arc::new(nodes), next: Arc::new(AtomicU64::new(1)) }
+    }
+
+    /// Does what is planned, each operation when its time has come and in a task of its own, so that a slow answer holds
+    /// nothing back. `any` picks the node of an operation that leaves it open.
+    pub async fn perform_all(self, operations: Vec<PlannedOperation>, any: impl Fn() -> NodeId) {
+        let start = tokio::time::Instant::now();
+        for operation in operations {
+            tokio::time::sleep_until(start + operation.at.to_std()).await;
+            let node = if operation.node == 0 { any() } else { NodeId(u64::from(operation.node)) };
+            let clients = self.clone();
+            tokio::spawn(async move {
+                clients.perform(operation.client, node, operation.action).await;
+            });
+        }
     }
 
     /// One request to one node, never repeated.
-    pub async fn perform(&self, client: u32, node: NodeId, action: Action) -> Outcome {
+    async fn perform(&self, client: u32, node: NodeId, action: Action) {
         let op = self.next.fetch_add(1, Ordering::Relaxed);
         self.recorder.record(Event::Invoke { op, client, node, action: action.clone() });
-        let outcome = match connect(node) {
+        let address = self.nodes.get(&node).map_or("", String::as_str);
+        let outcome = match connect(address) {
             Ok(to) => ask(&to, action).await.unwrap_or_else(|error| learned(&error)),
             Err(error) => Outcome::Unknown { reason: error.to_string() },
         };
-        self.recorder.record(Event::Return { op, outcome: outcome.clone() });
-        outcome
+        self.recorder.record(Event::Return { op, outcome });
     }
 }
 
-/// A client of one node that tries once.
-pub fn connect(node: NodeId) -> Result<Client, Error> {
-    Client::builder([format!("10.0.0.{}:7701", node.0)])
+/// A client of one node, by its API address, that tries once.
+pub fn connect(address: &str) -> Result<Client, Error> {
+    Client::builder([address])
         .retries(0)
         .deadline(PATIENCE)
         .attempt_timeout(PATIENCE)
