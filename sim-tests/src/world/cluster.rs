@@ -137,6 +137,7 @@ impl Cluster {
         replica.snapshots.keep_entries = 50;
         if self.pace == Pace::Coarse {
             let slow = |span: Duration| span * 1000;
+            replica.snapshots.interval = slow(replica.snapshots.interval);
             let timing = Timing::default();
             replica.timing = Timing {
                 heartbeat: slow(timing.heartbeat),
