@@ -31,7 +31,7 @@ impl Clients {
 
     /// Does what is planned, each operation when its time has come and in a task of its own, so that a slow answer holds
     /// nothing back. `any` picks the node of an operation that leaves it open.
-    pub async fn perform_all(self, operations: Vec<PlannedOperation>, any: impl Fn() -> NodeId) {
+    pub async fn perform_all(self, operations: Vec<PlannedOperation>, mut any: impl FnMut() -> NodeId) {
         let start = tokio::time::Instant::now();
         for operation in operations {
             tokio::time::sleep_until(start + operation.at.to_std()).await;

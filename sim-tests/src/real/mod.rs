@@ -63,8 +63,10 @@ pub fn drive(order: &RealOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Driven> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         tokio::select! {
-            driven = run(order, say) => driven,
+            // Before anything is made that would be left behind.
+            biased;
             signal = told_to_stop() => bail!("ended by {}", signal?),
+            driven = run(order, say) => driven,
         }
     })
 }
@@ -111,7 +113,8 @@ async fn run(order: &RealOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Driven> {
     recorder.record(Event::Converged);
 
     let nodes = u64::from(scenario.nodes);
-    let any = move || NodeId(rand::make_rng::<SmallRng>().random_range(1..=nodes));
+    let mut picks = SmallRng::seed_from_u64(order.seed ^ NOT_THE_PLAN ^ 1);
+    let any = move || NodeId(picks.random_range(1..=nodes));
     tokio::spawn(Clients::new(recorder.clone(), apis.clone()).perform_all(operations, any));
     nemesis.run(scenario.span.to_std(), say).await?;
 
