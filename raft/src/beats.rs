@@ -378,8 +378,8 @@ impl Inner {
         }
     }
 
-    /// What the voters that are heard say of this leader's clock. `None` for as long as they may yet say something for
-    /// the first time.
+    /// What the voters that are heard say of this leader's clock. `None` while there are others and none is heard: then
+    /// what was said before goes on to count, and nothing can be committed anyway.
     fn judge(&self, state: &State, now: Instant) -> Option<Verdict> {
         let reachable = self.timing.beat * REACHABLE_BEATS;
         let position = self.position.borrow();
@@ -391,9 +391,8 @@ impl Inner {
             Some((*voter, heard.ahead_us.filter(|_| fresh)?))
         });
         let ahead: BTreeMap<_, _> = ahead.collect();
-        let leading = state.leading_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        let too_soon = ahead.is_empty() && !others.is_empty() && leading < self.timing.beat * REMEASURE_BEATS;
-        (!too_soon).then(|| judge(&ahead, self.max_skew_us))
+        let unheard = ahead.is_empty() && !others.is_empty();
+        (!unheard).then(|| judge(&ahead, self.max_skew_us))
     }
 }
 

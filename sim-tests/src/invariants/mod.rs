@@ -34,6 +34,7 @@ mod no_lost_fire;
 mod no_stale_send;
 mod operations;
 mod raft_order;
+mod remaining_fires;
 mod replica_determinism;
 mod report;
 mod run_states;
@@ -62,6 +63,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("bounded_lateness", bounded_lateness::check),
     ("finality", finality::check),
     ("durability", durability::check),
+    ("remaining_fires", remaining_fires::check),
     ("run_states", run_states::check),
     ("delivery_complete", delivery_complete::check),
     ("bounded_retries", bounded_retries::check),

@@ -35,20 +35,28 @@ impl Names {
 /// The fullest that bounded things have been, and their limits. Clones share it.
 #[derive(Clone, Default)]
 pub struct Gauges {
-    gauges: Arc<Mutex<BTreeMap<(NodeId, &'static str), (u64, u64)>>>,
+    gauges: Arc<Mutex<BTreeMap<(NodeId, &'static str), Gauge>>>,
+}
+
+#[derive(Default)]
+struct Gauge {
+    most: u64,
+    limit: u64,
 }
 
 impl Gauges {
     fn note(&self, node: NodeId, name: &'static str, most: usize, limit: usize) {
         let mut gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known, known_limit) = gauges.entry((node, name)).or_default();
-        (*known, *known_limit) = ((*known).max(most as u64), limit as u64);
+        let gauge = gauges.entry((node, name)).or_default();
+        gauge.most = gauge.most.max(most as u64);
+        gauge.limit = limit as u64;
     }
 
     /// Records them all.
     pub fn record(&self, recorder: &Recorder) {
-        for ((node, name), (most, limit)) in &*self.gauges.lock().unwrap_or_else(PoisonError::into_inner) {
-            recorder.record(Event::Bound { node: *node, name: (*name).to_owned(), most: *most, limit: *limit });
+        for ((node, name), gauge) in &*self.gauges.lock().unwrap_or_else(PoisonError::into_inner) {
+            let (name, most, limit) = ((*name).to_owned(), gauge.most, gauge.limit);
+            recorder.record(Event::Bound { node: *node, name, most, limit });
         }
     }
 }
