@@ -8,7 +8,7 @@ use campanile_raft::Lane;
 use campanile_store::{StoreError, TimerKey, View};
 
 use super::proposals::{Of, Proposals, Undecided};
-use super::ring::{LATE, decide_task, expire, retry};
+use super::ring::{LATE, decide_task, retry};
 use super::window::{Armed, armed, before};
 use super::{Context, From, Proposal};
 
@@ -138,7 +138,7 @@ impl Backlog {
                     continue;
                 }
                 Late::Timer(Armed::Expire(task)) => {
-                    proposals.push(expire(task, wake_at));
+                    proposals.expire(task, wake_at);
                     continue;
                 }
             };
@@ -160,7 +160,13 @@ impl Backlog {
             self.proposals_in_flight += 1;
             self.in_flight = self.in_flight.into_iter().chain(first).min();
             let (lane, from) = (Lane::Backlog, From::Backlog);
-            proposals.push(Proposal { lane, command, from, first_due: first, decided_at: Some(decided_at) });
+            proposals.push(Proposal {
+                lane,
+                commands: vec![command],
+                from,
+                first_due: first,
+                decided_at: Some(decided_at),
+            });
         }
         Ok(())
     }

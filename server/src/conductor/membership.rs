@@ -83,7 +83,7 @@ impl Membership {
             self.in_flight = true;
             proposals.push(Proposal {
                 lane: Lane::Fire,
-                command,
+                commands: vec![command],
                 from: From::Membership,
                 first_due: None,
                 decided_at: None,

@@ -261,10 +261,10 @@ impl Reign {
     }
 }
 
-/// A command on its way, and who wants to hear of its end.
+/// Commands on their way, and who wants to hear of its end.
 pub(crate) struct Proposal {
     pub lane: Lane,
-    pub command: Command,
+    pub commands: Vec<Command>,
     pub from: From,
     /// The earliest timer it decides, if it decides any.
     pub first_due: Option<Timestamp>,

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use campanile_model::{AttemptLine, Command, FireLine, Reply, RunId, TaskId, Timestamp, Token};
+use campanile_model::{AttemptLine, Command, FireLine, Reply, RunId, TaskId, Timestamp, Token, filled};
 use campanile_raft::{Clock, Lane, ProposeError, Replica};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -24,11 +24,18 @@ const FRESH: Duration = campanile_model::limits::GRACE_MIN.to_std();
 const LINES: usize = 2000;
 /// Lines that may wait for a place in flight; beyond that the wheel waits.
 const WAITING_LINES: usize = 20_000;
+/// Tasks that may wait to be removed; beyond that the wheel waits.
+const WAITING_EXPIRIES: usize = 100_000;
+/// Tasks removed by one entry.
+const EXPIRIES: usize = 128;
+/// Ledger lines that one entry removes of one of them; the rest follows.
+const EXPIRE_LINES: u32 = 100;
 
 #[derive(Default)]
 pub(crate) struct Proposals {
     fires: VecDeque<Gathered<FireLine>>,
     attempts: VecDeque<Gathered<AttemptLine>>,
+    expiries: VecDeque<(TaskId, Timestamp)>,
     queue: VecDeque<Proposal>,
     in_flight: FuturesUnordered<BoxFuture<'static, Finished>>,
     /// Earliest timer of each proposal in flight.
@@ -92,7 +99,7 @@ impl<T> Taken<T> {
     fn into_proposal(self, command: impl FnOnce(Vec<T>) -> Command) -> Proposal {
         Proposal {
             lane: Lane::Fire,
-            command: command(self.lines),
+            commands: vec![command(self.lines)],
             from: From::Wheel,
             first_due: Some(self.first_due),
             decided_at: Some(self.decided_at),
@@ -117,13 +124,23 @@ impl Proposals {
         self.attempts.extend(line.map(|line| Gathered { line, due, decided_at }));
     }
 
-    pub fn push(&mut self, proposal: Proposal) {
-        self.queue.push_back(proposal);
+    /// A task's time to be removed has come.
+    pub fn expire(&mut self, task: TaskId, due: Timestamp) {
+        self.expiries.push_back((task, due));
     }
 
-    /// Whether more lines may be gathered.
+    /// Members come first: without them nothing fires, or nothing is delivered.
+    pub fn push(&mut self, proposal: Proposal) {
+        match proposal.from {
+            From::Membership => self.queue.push_front(proposal),
+            From::Wheel | From::Backlog => self.queue.push_back(proposal),
+        }
+    }
+
+    /// Whether more may be gathered.
     pub fn has_room(&self) -> bool {
-        self.fires.len() + self.attempts.len() < WAITING_LINES
+        filled!("conductor lines", self.fires.len() + self.attempts.len(), 2 * WAITING_LINES);
+        self.fires.len() + self.attempts.len() < WAITING_LINES && self.expiries.len() < WAITING_EXPIRIES
     }
 
     /// Whether anything is on its way.
@@ -135,7 +152,8 @@ impl Proposals {
     /// The earliest timer that is being decided.
     pub fn first_due(&self) -> Option<Timestamp> {
         let queued = self.queue.iter().filter_map(|proposal| proposal.first_due);
-        let gathered = self.fires.iter().map(|it| it.due).chain(self.attempts.iter().map(|it| it.due));
+        let lines = self.fires.iter().map(|it| it.due).chain(self.attempts.iter().map(|it| it.due));
+        let gathered = lines.chain(self.expiries.iter().map(|(_, due)| *due));
         let given_back = self.given_back.iter().map(|undecided| undecided.wake_at);
         queued.chain(gathered).chain(given_back).chain(self.in_flight_due.iter().copied()).min()
     }
@@ -147,7 +165,7 @@ impl Proposals {
             self.in_flight_due.extend(proposal.first_due);
             let (replica, clock) = (replica.clone(), clock.clone());
             self.in_flight.push(Box::pin(async move {
-                let result = replica.propose(proposal.lane, vec![proposal.command.clone()]).await;
+                let result = replica.propose(proposal.lane, proposal.commands.clone()).await;
                 if result.is_err() {
                     // It keeps its place in flight for a moment, so that a refusal is not answered by a storm.
                     clock.sleep(REPEAT_AFTER).await;
@@ -159,13 +177,23 @@ impl Proposals {
 
     /// What is proposed next. What has become too old for it is given back.
     fn next(&mut self, now: Instant) -> Option<Proposal> {
+        if let Some(members) = self.queue.pop_front_if(|proposal| proposal.from == From::Membership) {
+            return Some(members);
+        }
         if let Some(fires) = take(&mut self.fires, now, of_fire, &mut self.given_back) {
             return Some(fires.into_proposal(|lines| Command::Fire { lines }));
         }
         if let Some(attempts) = take(&mut self.attempts, now, of_attempt, &mut self.given_back) {
             return Some(attempts.into_proposal(|lines| Command::Attempts { lines }));
         }
-        self.queue.pop_front()
+        self.queue.pop_front().or_else(|| self.next_expiries())
+    }
+
+    fn next_expiries(&mut self) -> Option<Proposal> {
+        let first_due = Some(self.expiries.iter().take(EXPIRIES).map(|(_, due)| *due).min()?);
+        let taken = self.expiries.drain(..self.expiries.len().min(EXPIRIES));
+        let commands = taken.map(|(task, _)| Command::ExpireTask { task, max_lines: EXPIRE_LINES }).collect();
+        Some(Proposal { lane: Lane::Backlog, commands, from: From::Wheel, first_due, decided_at: None })
     }
 
     /// What must be decided anew.
@@ -191,25 +219,19 @@ impl Proposals {
         }
         match result {
             Ok(replies) => {
-                let asked = match &proposal.command {
-                    Command::Fire { lines } => lines.len() as u64,
-                    _ => 0,
-                };
-                let done: u64 = replies
-                    .iter()
-                    .map(|reply| match reply {
-                        Reply::Lines { done } => u64::from(*done),
-                        _ => 0,
-                    })
-                    .sum();
-                if let Command::ExpireTask { max_lines, .. } = &proposal.command
-                    && done >= u64::from(*max_lines)
-                {
-                    // There is more of the task to remove.
-                    self.queue.push_back(proposal);
-                } else if asked > 0 {
-                    metrics.decisions.inc_by(done);
-                    metrics.stale_decisions.inc_by(asked.saturating_sub(done));
+                for (command, reply) in proposal.commands.iter().zip(&replies) {
+                    let Reply::Lines { done } = *reply else { continue };
+                    match command {
+                        Command::Fire { lines } => {
+                            metrics.decisions.inc_by(u64::from(done));
+                            metrics.stale_decisions.inc_by((lines.len() as u64).saturating_sub(u64::from(done)));
+                        }
+                        // There is more of the task to remove.
+                        Command::ExpireTask { task, max_lines } if done >= *max_lines => {
+                            self.expire(*task, proposal.first_due.unwrap_or(Timestamp::MIN));
+                        }
+                        _ => {}
+                    }
                 }
             }
             Err(error) => {
@@ -228,12 +250,14 @@ impl Proposals {
 
     fn give_back(&mut self, proposal: &Proposal) {
         let wake_at = proposal.first_due.unwrap_or(Timestamp::MIN);
-        let undecided: Vec<Of> = match &proposal.command {
-            Command::Fire { lines } => lines.iter().map(of_fire).collect(),
-            Command::Attempts { lines } => lines.iter().map(of_attempt).collect(),
-            _ => Vec::new(),
-        };
-        self.given_back.extend(undecided.into_iter().map(|of| Undecided { wake_at, of }));
+        for command in &proposal.commands {
+            let undecided: Vec<Of> = match command {
+                Command::Fire { lines } => lines.iter().map(of_fire).collect(),
+                Command::Attempts { lines } => lines.iter().map(of_attempt).collect(),
+                _ => Vec::new(),
+            };
+            self.given_back.extend(undecided.into_iter().map(|of| Undecided { wake_at, of }));
+        }
     }
 }
 
@@ -249,10 +273,37 @@ mod tests {
     }
 
     fn tasks(proposal: Option<Proposal>) -> Vec<u64> {
-        match proposal.map(|proposal| proposal.command) {
-            Some(Command::Fire { lines }) => lines.iter().map(|line| line.task.0).collect(),
+        let commands = proposal.map_or_else(Vec::new, |proposal| proposal.commands);
+        let tasks = commands.iter().flat_map(|command| match command {
+            Command::Fire { lines } => lines.iter().map(|line| line.task.0).collect(),
+            Command::ExpireTask { task, .. } => vec![task.0],
             _ => Vec::new(),
+        });
+        tasks.collect()
+    }
+
+    #[test]
+    fn members_come_first_and_removals_last_and_together() {
+        let due = Timestamp::from_millis(1000);
+        let start = campanile_raft::Clock::system().instant();
+        let mut proposals = Proposals::default();
+        for task in 1..=EXPIRIES as u64 + 1 {
+            proposals.expire(TaskId(task), due);
         }
+        proposals.fire([line(7)], due, start);
+        let (lane, from) = (Lane::Fire, From::Membership);
+        proposals.push(Proposal { lane, commands: Vec::new(), from, first_due: None, decided_at: None });
+        assert_eq!(proposals.next(start).map(|proposal| proposal.from), Some(From::Membership));
+        assert_eq!(tasks(proposals.next(start)), [7]);
+        let removals = proposals.next(start).expect("a batch");
+        assert_eq!(removals.commands.len(), EXPIRIES);
+        // One of them has more to remove, and is asked for again.
+        let replies =
+            (0..EXPIRIES as u32).map(|place| Reply::Lines { done: if place == 3 { EXPIRE_LINES } else { 1 } });
+        let finished = Finished { from: From::Wheel, proposal: removals, result: Ok(replies.collect()) };
+        proposals.settle(finished, start, &Metrics::default());
+        assert_eq!(tasks(proposals.next(start)), [EXPIRIES as u64 + 1, 4]);
+        assert_eq!(proposals.first_due(), None);
     }
 
     fn given_back(proposals: &mut Proposals) -> Vec<Of> {

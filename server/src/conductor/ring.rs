@@ -5,14 +5,13 @@
 //! backlog, so that it never comes ahead of what is on time (P8).
 
 use campanile_model::{
-    AttemptAction, AttemptLine, Command, Decision, FireLine, Millis, Reason, RunId, RunState, TaskId, TaskStatus,
-    Timestamp, Token,
+    AttemptAction, AttemptLine, Decision, FireLine, Millis, Reason, RunId, RunState, TaskId, TaskStatus, Timestamp,
+    Token,
 };
-use campanile_raft::Lane;
 use campanile_store::{StoreError, TaskTimer, View};
 
 use super::window::Armed;
-use super::{Context, From, Proposal, proposals::Proposals};
+use super::{Context, proposals::Proposals};
 use crate::decide::{Decided, decide};
 use crate::plans::PlanError;
 
@@ -20,8 +19,6 @@ use crate::plans::PlanError;
 pub(crate) const ON_TIME: Millis = campanile_model::limits::GRACE_MIN;
 /// Overdue by more than this: the backlog's.
 pub(crate) const LATE: Millis = Millis::from_secs(10);
-/// Ledger lines one entry removes of an expired task.
-const EXPIRE_LINES: u32 = 1000;
 
 /// Decides what has rung. Returns what is too late to be decided here.
 pub(crate) fn ring(
@@ -54,7 +51,7 @@ pub(crate) fn ring(
                 let view = view.get_or_insert_with(|| context.replica.store().view());
                 proposals.attempt(retry(context, view, run, token, now)?, wake_at, decided_at);
             }
-            Armed::Expire(task) => proposals.push(expire(task, wake_at)),
+            Armed::Expire(task) => proposals.expire(task, wake_at),
         }
     }
     Ok(late)
@@ -123,16 +120,6 @@ pub(crate) fn retry(
     let action = if expired { AttemptAction::Expire } else { AttemptAction::Retry };
     context.metrics.retries.inc();
     Ok(Some(AttemptLine { run, expected: token, action }))
-}
-
-pub(crate) fn expire(task: TaskId, wake_at: Timestamp) -> Proposal {
-    Proposal {
-        lane: Lane::Backlog,
-        command: Command::ExpireTask { task, max_lines: EXPIRE_LINES },
-        from: From::Wheel,
-        first_due: Some(wake_at),
-        decided_at: None,
-    }
 }
 
 /// A definition this build cannot use leaves its task undecided, loudly; only a failing disk stops the node.

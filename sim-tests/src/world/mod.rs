@@ -133,8 +133,9 @@ impl World {
         recorder.record(Event::Healed { nodes: nodes.clone() });
         let bound = lateness_bound(&scenario).to_std() * 6;
         let converged = settle::converge(&mut nemesis, &nodes, bound, &recorder).await;
-        // Long enough for every fire that is due to show.
+        // Long enough for every fire that was due to show; from here on a missing one is missing.
         nemesis.tend(lateness_bound(&scenario).to_std()).await;
+        settle::converge(&mut nemesis, &nodes, bound, &recorder).await;
         drop(clients);
         if converged && let Some(Ok(leader)) = nemesis.cluster.leader().map(connect) {
             // A cluster that cannot be read in the end has no final state, which the checkers notice.
