@@ -59,14 +59,9 @@ impl Backlog {
         self.late.extend(late.into_iter().map(|(wake_at, armed)| (wake_at, Late::Timer(armed))));
     }
 
-    /// Takes what was decided and not committed in time. It is read and decided as it is then.
+    /// Takes what was decided, not committed in time, and is late by now. It is read and decided as it is then.
     pub fn decide_again(&mut self, undecided: Vec<Undecided>) {
-        let mut last = None;
         for undecided in undecided {
-            // The decisions about one task are neighbours, and are made anew together.
-            if last.replace(undecided.of) == Some(undecided.of) {
-                continue;
-            }
             let late = match undecided.of {
                 Of::Task(task) => Late::Task(task),
                 Of::Retry(run, token) => Late::Timer(Armed::Retry(run, token)),

@@ -30,7 +30,7 @@ use backlog::Backlog;
 use housekeeping::Housekeeping;
 use membership::Membership;
 use orphans::Orphans;
-use proposals::Proposals;
+use proposals::{Proposals, Step};
 use window::Window;
 
 #[derive(Clone)]
@@ -150,7 +150,7 @@ impl Reign {
                     }
                 }
                 () = self.context.clock.sleep(until_due), if self.may_fire() => self.ring()?,
-                Some(finished) = self.proposals.finished() => self.settle(finished),
+                Some(finished) = self.proposals.finished() => self.settle(finished)?,
                 event = self.effects.next() => match event {
                     Some(event) => self.follow(event)?,
                     None => return Ok(Ended::Stopped),
@@ -174,24 +174,32 @@ impl Reign {
             let late = ring::ring(&self.context, due, now, &mut self.proposals)?;
             self.backlog.add(late);
         }
-        self.submit();
-        Ok(())
+        self.submit()
     }
 
-    fn settle(&mut self, finished: proposals::Finished) {
+    fn settle(&mut self, finished: proposals::Finished) -> Result<(), StoreError> {
         match finished.from {
             From::Backlog => self.backlog.finished(),
             From::Membership => self.membership.finished(),
             From::Wheel => {}
         }
         self.proposals.settle(finished, self.context.clock.instant(), &self.context.metrics);
-        self.submit();
+        self.submit()
     }
 
     /// Puts decisions into flight. Those that waited too long are made anew.
-    fn submit(&mut self) {
-        self.proposals.submit(&self.context.replica, &self.context.clock);
-        self.backlog.decide_again(self.proposals.take_given_back());
+    fn submit(&mut self) -> Result<(), StoreError> {
+        let context = &self.context;
+        while let Some(step) = self.proposals.next(context.clock.instant()) {
+            match step {
+                Step::Propose(proposal) => self.proposals.submit(proposal, &context.replica, &context.clock),
+                Step::DecideAgain(undecided) => {
+                    let late = ring::decide_again(context, undecided, &mut self.proposals)?;
+                    self.backlog.decide_again(late);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn follow(&mut self, event: Delivery) -> Result<(), StoreError> {
@@ -246,8 +254,7 @@ impl Reign {
             self.housekeeping.tick(&self.context, self.undecided_since(now));
         }
         self.context.metrics.window_timers.set(self.window.len() as i64);
-        self.submit();
-        Ok(())
+        self.submit()
     }
 
     /// The earliest instant at which a timer may still be waiting to be decided.

@@ -40,7 +40,8 @@ pub(crate) struct Proposals {
     in_flight: FuturesUnordered<BoxFuture<'static, Finished>>,
     /// Earliest timer of each proposal in flight.
     in_flight_due: Vec<Timestamp>,
-    given_back: Vec<Undecided>,
+    /// What failed and is too old to be tried again.
+    given_back: VecDeque<Undecided>,
 }
 
 /// A line that will share a command with others.
@@ -71,31 +72,50 @@ pub(crate) struct Finished {
     result: Result<Vec<Reply>, ProposeError>,
 }
 
-/// One command's lines: the oldest that are fresh. Older ones go to `stale`.
-fn take<T>(
-    gathered: &mut VecDeque<Gathered<T>>,
-    now: Instant,
-    of: impl Fn(&T) -> Of,
-    stale: &mut Vec<Undecided>,
-) -> Option<Taken<T>> {
-    while let Some(old) = gathered.pop_front_if(|it| now.duration_since(it.decided_at) >= FRESH) {
-        stale.push(Undecided { wake_at: old.due, of: of(&old.line) });
-    }
+/// What is to be done next.
+pub(crate) enum Step {
+    Propose(Proposal),
+    /// These have waited too long, or failed: they are to be decided anew, and go in front then.
+    DecideAgain(Vec<Undecided>),
+}
+
+/// One command's lines, the oldest first; or those of them that have waited too long.
+fn take<T>(gathered: &mut VecDeque<Gathered<T>>, now: Instant, of: impl Fn(&T) -> Of) -> Option<Taken<T>> {
     let decided_at = gathered.front()?.decided_at;
+    if now.duration_since(decided_at) >= FRESH {
+        let is_stale = |it: &Gathered<T>| now.duration_since(it.decided_at) >= FRESH;
+        let count = gathered.iter().take(LINES).take_while(|it| is_stale(it)).count();
+        let undecided = gathered.drain(..count).map(|it| Undecided { wake_at: it.due, of: of(&it.line) });
+        return Some(Taken::Stale(undecided.collect()));
+    }
     let count = gathered.len().min(LINES);
     let first_due = gathered.iter().take(count).map(|it| it.due).min()?;
     let lines = gathered.drain(..count).map(|it| it.line).collect();
-    Some(Taken { lines, first_due, decided_at })
+    Some(Taken::Fresh(Fresh { lines, first_due, decided_at }))
 }
 
-struct Taken<T> {
+enum Taken<T> {
+    Fresh(Fresh<T>),
+    Stale(Vec<Undecided>),
+}
+
+impl<T> Taken<T> {
+    fn into_step(self, command: impl FnOnce(Vec<T>) -> Command) -> Step {
+        match self {
+            Self::Fresh(fresh) => Step::Propose(fresh.into_proposal(command)),
+            Self::Stale(undecided) => Step::DecideAgain(undecided),
+        }
+    }
+}
+
+struct Fresh<T> {
     lines: Vec<T>,
     first_due: Timestamp,
     /// When the oldest of them was decided.
     decided_at: Instant,
 }
 
-impl<T> Taken<T> {
+impl<T> Fresh<T> {
     fn into_proposal(self, command: impl FnOnce(Vec<T>) -> Command) -> Proposal {
         Proposal {
             lane: Lane::Fire,
@@ -122,6 +142,16 @@ impl Proposals {
 
     pub fn attempt(&mut self, line: Option<AttemptLine>, due: Timestamp, decided_at: Instant) {
         self.attempts.extend(line.map(|line| Gathered { line, due, decided_at }));
+    }
+
+    /// Lines that were decided anew: they have waited longer than all others.
+    pub fn put_first(&mut self, fires: Vec<FireLine>, attempts: Vec<AttemptLine>, due: Timestamp, decided_at: Instant) {
+        for line in fires.into_iter().rev() {
+            self.fires.push_front(Gathered { line, due, decided_at });
+        }
+        for line in attempts.into_iter().rev() {
+            self.attempts.push_front(Gathered { line, due, decided_at });
+        }
     }
 
     /// A task's time to be removed has come.
@@ -158,35 +188,39 @@ impl Proposals {
         queued.chain(gathered).chain(given_back).chain(self.in_flight_due.iter().copied()).min()
     }
 
-    /// Puts into flight what there is room for: fires first.
-    pub fn submit(&mut self, replica: &Replica, clock: &Clock) {
-        while self.in_flight.len() < IN_FLIGHT {
-            let Some(proposal) = self.next(clock.instant()) else { return };
-            self.in_flight_due.extend(proposal.first_due);
-            let (replica, clock) = (replica.clone(), clock.clone());
-            self.in_flight.push(Box::pin(async move {
-                let result = replica.propose(proposal.lane, proposal.commands.clone()).await;
-                if result.is_err() {
-                    // It keeps its place in flight for a moment, so that a refusal is not answered by a storm.
-                    clock.sleep(REPEAT_AFTER).await;
-                }
-                Finished { from: proposal.from, proposal, result }
-            }));
-        }
+    /// Puts a proposal into flight.
+    pub fn submit(&mut self, proposal: Proposal, replica: &Replica, clock: &Clock) {
+        self.in_flight_due.extend(proposal.first_due);
+        let (replica, clock) = (replica.clone(), clock.clone());
+        self.in_flight.push(Box::pin(async move {
+            let result = replica.propose(proposal.lane, proposal.commands.clone()).await;
+            if result.is_err() {
+                // It keeps its place in flight for a moment, so that a refusal is not answered by a storm.
+                clock.sleep(REPEAT_AFTER).await;
+            }
+            Finished { from: proposal.from, proposal, result }
+        }));
     }
 
-    /// What is proposed next. What has become too old for it is given back.
-    fn next(&mut self, now: Instant) -> Option<Proposal> {
+    /// What is next, if there is a place in flight: members, then fires, and what can wait last.
+    pub fn next(&mut self, now: Instant) -> Option<Step> {
+        if self.in_flight.len() >= IN_FLIGHT {
+            return None;
+        }
         if let Some(members) = self.queue.pop_front_if(|proposal| proposal.from == From::Membership) {
-            return Some(members);
+            return Some(Step::Propose(members));
         }
-        if let Some(fires) = take(&mut self.fires, now, of_fire, &mut self.given_back) {
-            return Some(fires.into_proposal(|lines| Command::Fire { lines }));
+        if !self.given_back.is_empty() {
+            let count = self.given_back.len().min(LINES);
+            return Some(Step::DecideAgain(self.given_back.drain(..count).collect()));
         }
-        if let Some(attempts) = take(&mut self.attempts, now, of_attempt, &mut self.given_back) {
-            return Some(attempts.into_proposal(|lines| Command::Attempts { lines }));
+        if let Some(fires) = take(&mut self.fires, now, of_fire) {
+            return Some(fires.into_step(|lines| Command::Fire { lines }));
         }
-        self.queue.pop_front().or_else(|| self.next_expiries())
+        if let Some(attempts) = take(&mut self.attempts, now, of_attempt) {
+            return Some(attempts.into_step(|lines| Command::Attempts { lines }));
+        }
+        self.queue.pop_front().or_else(|| self.next_expiries()).map(Step::Propose)
     }
 
     fn next_expiries(&mut self) -> Option<Proposal> {
@@ -194,11 +228,6 @@ impl Proposals {
         let taken = self.expiries.drain(..self.expiries.len().min(EXPIRIES));
         let commands = taken.map(|(task, _)| Command::ExpireTask { task, max_lines: EXPIRE_LINES }).collect();
         Some(Proposal { lane: Lane::Backlog, commands, from: From::Wheel, first_due, decided_at: None })
-    }
-
-    /// What must be decided anew.
-    pub fn take_given_back(&mut self) -> Vec<Undecided> {
-        std::mem::take(&mut self.given_back)
     }
 
     /// The next proposal that is answered; pending for ever while none is in flight.
@@ -272,8 +301,15 @@ mod tests {
         FireLine { task: TaskId(task), version: 1, scheduled_at, decision: Decision::Fire, next: None }
     }
 
-    fn tasks(proposal: Option<Proposal>) -> Vec<u64> {
-        let commands = proposal.map_or_else(Vec::new, |proposal| proposal.commands);
+    fn proposed(step: Option<Step>) -> Option<Proposal> {
+        match step {
+            Some(Step::Propose(proposal)) => Some(proposal),
+            _ => None,
+        }
+    }
+
+    fn tasks(step: Option<Step>) -> Vec<u64> {
+        let commands = proposed(step).map_or_else(Vec::new, |proposal| proposal.commands);
         let tasks = commands.iter().flat_map(|command| match command {
             Command::Fire { lines } => lines.iter().map(|line| line.task.0).collect(),
             Command::ExpireTask { task, .. } => vec![task.0],
@@ -293,9 +329,9 @@ mod tests {
         proposals.fire([line(7)], due, start);
         let (lane, from) = (Lane::Fire, From::Membership);
         proposals.push(Proposal { lane, commands: Vec::new(), from, first_due: None, decided_at: None });
-        assert_eq!(proposals.next(start).map(|proposal| proposal.from), Some(From::Membership));
+        assert_eq!(proposed(proposals.next(start)).map(|proposal| proposal.from), Some(From::Membership));
         assert_eq!(tasks(proposals.next(start)), [7]);
-        let removals = proposals.next(start).expect("a batch");
+        let removals = proposed(proposals.next(start)).expect("a batch");
         assert_eq!(removals.commands.len(), EXPIRIES);
         // One of them has more to remove, and is asked for again.
         let replies =
@@ -306,8 +342,11 @@ mod tests {
         assert_eq!(proposals.first_due(), None);
     }
 
-    fn given_back(proposals: &mut Proposals) -> Vec<Of> {
-        proposals.take_given_back().into_iter().map(|undecided| undecided.of).collect()
+    fn undecided(step: Option<Step>) -> Vec<Of> {
+        match step {
+            Some(Step::DecideAgain(undecided)) => undecided.into_iter().map(|undecided| undecided.of).collect(),
+            _ => Vec::new(),
+        }
     }
 
     #[test]
@@ -317,8 +356,11 @@ mod tests {
         let mut proposals = Proposals::default();
         proposals.fire([line(1)], due, start);
         proposals.fire([line(2)], due, start + FRESH / 2);
-        assert_eq!(tasks(proposals.next(start + FRESH)), [2]);
-        assert_eq!(given_back(&mut proposals), [Of::Task(TaskId(1))]);
+        let now = start + FRESH;
+        assert_eq!(undecided(proposals.next(now)), [Of::Task(TaskId(1))]);
+        // Decided anew it goes in front, or under load it would never come to be proposed.
+        proposals.put_first(vec![line(1)], Vec::new(), due, now);
+        assert_eq!(tasks(proposals.next(now)), [1, 2]);
     }
 
     #[test]
@@ -329,11 +371,12 @@ mod tests {
         let mut proposals = Proposals::default();
         proposals.fire([line(1)], due, start);
         for (after, again) in [(FRESH / 2, true), (FRESH, false)] {
-            let proposal = proposals.next(start).expect("it is proposed");
+            let proposal = proposed(proposals.next(start)).expect("it is proposed");
             let finished = Finished { from: proposal.from, proposal, result: Err(ProposeError::OutcomeUnknown) };
             proposals.settle(finished, start + after, &metrics);
-            assert_eq!(given_back(&mut proposals).is_empty(), again);
+            assert_eq!(proposals.given_back.is_empty(), again);
         }
+        assert_eq!(undecided(proposals.next(start)), [Of::Task(TaskId(1))]);
         assert!(proposals.next(start).is_none());
     }
 }

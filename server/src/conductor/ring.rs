@@ -10,8 +10,9 @@ use campanile_model::{
 };
 use campanile_store::{StoreError, TaskTimer, View};
 
+use super::Context;
+use super::proposals::{Of, Proposals, Undecided};
 use super::window::Armed;
-use super::{Context, proposals::Proposals};
 use crate::decide::{Decided, decide};
 use crate::plans::PlanError;
 
@@ -54,6 +55,37 @@ pub(crate) fn ring(
             Armed::Expire(task) => proposals.expire(task, wake_at),
         }
     }
+    Ok(late)
+}
+
+/// Decides anew what was decided and not committed in time: all that is due of its tasks by now. Returns what is too
+/// late to be decided here.
+pub(crate) fn decide_again(
+    context: &Context,
+    undecided: Vec<Undecided>,
+    proposals: &mut Proposals,
+) -> Result<Vec<Undecided>, StoreError> {
+    let (now, decided_at) = (context.clock.now(), context.clock.instant());
+    let view = context.replica.store().view();
+    let (mut late, mut fires, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut first_due = now;
+    let mut last = None;
+    for undecided in undecided {
+        // The decisions about one task are neighbours, and are made anew together.
+        if last.replace(undecided.of) == Some(undecided.of) {
+            continue;
+        }
+        if now.since(undecided.wake_at) > LATE {
+            late.push(undecided);
+            continue;
+        }
+        first_due = first_due.min(undecided.wake_at);
+        match undecided.of {
+            Of::Task(task) => fires.extend(decide_task(context, &view, task, None, now)?.lines),
+            Of::Retry(run, token) => attempts.extend(retry(context, &view, run, token, now)?),
+        }
+    }
+    proposals.put_first(fires, attempts, first_due, decided_at);
     Ok(late)
 }
 
