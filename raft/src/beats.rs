@@ -330,7 +330,12 @@ impl Inner {
         let measured = round_trip <= Duration::from_micros(self.max_skew_us.unsigned_abs());
         let ahead_us = midpoint_us - wall_us;
         if measured {
-            self.stamping.compared(ahead_us.abs() <= self.max_skew_us);
+            if ahead_us.abs() <= self.max_skew_us {
+                self.stamping.compared(true);
+            } else {
+                // This clock is wrong, or the leader's.
+                self.stamping.doubt();
+            }
         }
         let mut state = self.state();
         if measured {

@@ -26,7 +26,7 @@ struct Inner {
 }
 
 struct State {
-    /// What the comparison with the others said last; `None` before the first.
+    /// What the comparison with the others said last; `None` before the first, and where it said nothing.
     compared: Option<bool>,
     /// The two clocks, read together when the wall clock was last trusted.
     anchor: (Instant, i64),
@@ -64,7 +64,12 @@ impl Stamping {
         state.compared == Some(true) && state.distrusted_until.is_none_or(|until| now >= until)
     }
 
-    /// Whether the clock has been compared since the process started.
+    /// This clock and another are far apart, and nobody can say yet which is wrong: it has to be compared anew.
+    pub fn doubt(&self) {
+        self.inner.state().compared = None;
+    }
+
+    /// Whether it is known if the clock is right.
     pub fn is_compared(&self) -> bool {
         self.inner.state().compared.is_some() || planted!(ClockNotCompared)
     }
@@ -100,6 +105,9 @@ mod tests {
             assert!(!stamping.is_allowed() && !stamping.is_compared(), "nobody knows this clock");
             stamping.compared(true);
             assert!(stamping.is_allowed() && stamping.is_compared());
+            stamping.doubt();
+            assert!(!stamping.is_allowed() && !stamping.is_compared());
+            stamping.compared(true);
             clock.shift(jump_ms / 1000);
             assert!(stamping.is_allowed(), "inside the bound");
 
