@@ -60,6 +60,8 @@ impl Stamping {
             sometimes!(ClockDistrusted);
             state.anchor = (now, wall_us);
             state.distrusted_until = Some(now + inner.remeasure);
+            // What was said of it before the jump says nothing any more.
+            state.compared = None;
         }
         state.compared == Some(true) && state.distrusted_until.is_none_or(|until| now >= until)
     }
