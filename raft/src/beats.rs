@@ -321,7 +321,11 @@ impl Inner {
         let channel = self.peers.channel(leader, &address, Traffic::Control);
         let (sent, sent_us) = (self.clock.instant(), self.clock.now_us());
         let answer = channel.call(wire::BEAT, &message, self.timing.election_min).await;
-        let Ok(BeatAnswer::Leader { term, wall_us, grant_ms, applied }) = answer else { return };
+        let Ok(BeatAnswer::Leader { term, wall_us, grant_ms, applied }) = answer else {
+            // An old measurement must not be told as if it were new.
+            self.state().ahead = None;
+            return;
+        };
         // Half the round trip on the monotonic clock: the wall clock may have jumped meanwhile.
         let round_trip = self.clock.instant().saturating_duration_since(sent);
         let midpoint_us = sent_us + i64::try_from(round_trip.as_micros() / 2).unwrap_or(0);
@@ -338,9 +342,7 @@ impl Inner {
             }
         }
         let mut state = self.state();
-        if measured {
-            state.ahead = Some((term, ahead_us));
-        }
+        state.ahead = measured.then_some((term, ahead_us));
         state.answered = Some((leader, self.clock.instant()));
         if !grant.is_zero() {
             if state.pending.len() == PENDING_GRANTS {

@@ -179,6 +179,11 @@ impl Replica {
         self.node.proposer.propose(lane, commands).await
     }
 
+    /// As [`Self::propose`], for what this node decided as the leader: refused at once if it leads no more.
+    pub async fn propose_as_leader(&self, lane: Lane, commands: Vec<Command>) -> Result<Vec<Reply>, ProposeError> {
+        self.node.proposer.propose_as_leader(lane, commands).await
+    }
+
     /// After it, `store().view()` holds every write acknowledged anywhere before the call.
     pub async fn read_barrier(&self) -> Result<(), ReadError> {
         self.node.reads.barrier().await

@@ -133,17 +133,9 @@ impl Proposer {
                 Some(_) if now.is_leader => self.propose_here(lane, commands.clone(), bytes).await,
                 Some(leader) => self.forward(leader, now.term, lane, &commands, bytes).await,
             };
-            match answer {
-                ProposeAnswer::Replies(replies) => return Ok(replies),
-                ProposeAnswer::Rejected(rejection) => return Err(ProposeError::Rejected(rejection)),
-                ProposeAnswer::OutcomeUnknown => return Err(ProposeError::OutcomeUnknown),
-                ProposeAnswer::ClockSkew => return Err(ProposeError::ClockSkew),
-                ProposeAnswer::Overloaded { retry_after_ms } => {
-                    inner.metrics.proposals_overloaded.add(1);
-                    return Err(ProposeError::Overloaded { retry_after: Duration::from_millis(retry_after_ms) });
-                }
-                // Nothing was appended: another leader, or the same a little later, may take it.
-                ProposeAnswer::NotLeader => {}
+            // Nothing was appended if there is no outcome: another leader, or the same a little later, may take it.
+            if let Some(outcome) = self.outcome(answer) {
+                return outcome;
             }
             if inner.clock.instant() >= give_up {
                 return Err(ProposeError::NoLeader);
@@ -155,6 +147,30 @@ impl Proposer {
                 () = inner.clock.sleep(RETRY) => {}
             }
         }
+    }
+
+    /// As [`Self::propose`], for what this node decided as the leader: it is refused at once if it leads no more. A
+    /// decision is not to reach the log seconds later, or by way of another leader, who makes its own.
+    pub async fn propose_as_leader(&self, lane: Lane, commands: Vec<Command>) -> Result<Vec<Reply>, ProposeError> {
+        self.inner.metrics.proposals.add(1);
+        let bytes = encoded_bytes(&commands)?;
+        let answer = self.propose_here(lane, commands.into(), bytes).await;
+        self.outcome(answer).unwrap_or(Err(ProposeError::NoLeader))
+    }
+
+    /// What an answer says of the proposal; nothing if it was not taken.
+    fn outcome(&self, answer: ProposeAnswer) -> Option<Result<Vec<Reply>, ProposeError>> {
+        Some(match answer {
+            ProposeAnswer::Replies(replies) => Ok(replies),
+            ProposeAnswer::Rejected(rejection) => Err(ProposeError::Rejected(rejection)),
+            ProposeAnswer::OutcomeUnknown => Err(ProposeError::OutcomeUnknown),
+            ProposeAnswer::ClockSkew => Err(ProposeError::ClockSkew),
+            ProposeAnswer::Overloaded { retry_after_ms } => {
+                self.inner.metrics.proposals_overloaded.add(1);
+                Err(ProposeError::Overloaded { retry_after: Duration::from_millis(retry_after_ms) })
+            }
+            ProposeAnswer::NotLeader => return None,
+        })
     }
 
     /// Answers a proposal that another node forwarded. It is not forwarded again.

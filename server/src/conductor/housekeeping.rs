@@ -91,7 +91,7 @@ async fn job(context: &Arc<Context>, tasks: BTreeSet<TaskId>, undecided_since: O
 /// Proposes a command until it finds less than `full` to do, or fails.
 async fn repeat(context: &Context, command: Command, full: u32) {
     loop {
-        match context.replica.propose(Lane::Backlog, vec![command.clone()]).await.as_deref() {
+        match context.replica.propose_as_leader(Lane::Backlog, vec![command.clone()]).await.as_deref() {
             Ok([Reply::Lines { done }]) if *done >= full && full > 1 => {}
             Ok(_) => return,
             Err(error) => {

@@ -178,24 +178,32 @@ impl Reign {
     }
 
     fn settle(&mut self, finished: proposals::Finished) -> Result<(), StoreError> {
-        match finished.from {
-            From::Backlog => self.backlog.finished(),
-            From::Membership => self.membership.finished(),
-            From::Wheel => {}
-        }
+        self.ended(finished.from);
         self.proposals.settle(finished, self.context.clock.instant(), &self.context.metrics);
         self.submit()
     }
 
+    fn ended(&mut self, from: From) {
+        match from {
+            From::Backlog => self.backlog.finished(),
+            From::Membership => self.membership.finished(),
+            From::Wheel => {}
+        }
+    }
+
     /// Puts decisions into flight. Those that waited too long are made anew.
     fn submit(&mut self) -> Result<(), StoreError> {
-        let context = &self.context;
+        let context = self.context.clone();
         while let Some(step) = self.proposals.next(context.clock.instant()) {
             match step {
                 Step::Propose(proposal) => self.proposals.submit(proposal, &context.replica, &context.clock),
                 Step::DecideAgain(undecided) => {
-                    let late = ring::decide_again(context, undecided, &mut self.proposals)?;
+                    let late = ring::decide_again(&context, undecided, &mut self.proposals)?;
                     self.backlog.decide_again(late);
+                }
+                Step::GiveBack(proposal) => {
+                    self.ended(proposal.from);
+                    self.proposals.give_back(&proposal);
                 }
             }
         }

@@ -72,7 +72,7 @@ async fn search(context: &Context) -> StoreResult<()> {
             sometimes!(AttemptRepeated);
             tracing::info!(attempts = lines.len(), "repeating attempts of a lost node");
             context.metrics.attempts_repeated.inc_by(lines.len() as u64);
-            if let Err(error) = context.replica.propose(Lane::Fire, vec![Command::Attempts { lines }]).await {
+            if let Err(error) = context.replica.propose_as_leader(Lane::Fire, vec![Command::Attempts { lines }]).await {
                 if !context.replica.leadership().borrow().is_leader {
                     // The next leader looks for itself.
                     return Ok(());

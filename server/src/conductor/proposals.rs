@@ -51,6 +51,13 @@ struct Gathered<T> {
     decided_at: Instant,
 }
 
+impl Proposal {
+    /// Whether it may still be proposed as it is.
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.decided_at.is_none_or(|decided_at| now.duration_since(decided_at) < FRESH)
+    }
+}
+
 /// What a decision was about that has to be made anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Undecided {
@@ -77,6 +84,8 @@ pub(crate) enum Step {
     Propose(Proposal),
     /// These have waited too long, or failed: they are to be decided anew, and go in front then.
     DecideAgain(Vec<Undecided>),
+    /// This has waited too long for its place: it has ended, and is to be given back.
+    GiveBack(Proposal),
 }
 
 /// One command's lines, the oldest first; or those of them that have waited too long.
@@ -193,7 +202,7 @@ impl Proposals {
         self.in_flight_due.extend(proposal.first_due);
         let (replica, clock) = (replica.clone(), clock.clone());
         self.in_flight.push(Box::pin(async move {
-            let result = replica.propose(proposal.lane, proposal.commands.clone()).await;
+            let result = replica.propose_as_leader(proposal.lane, proposal.commands.clone()).await;
             if result.is_err() {
                 // It keeps its place in flight for a moment, so that a refusal is not answered by a storm.
                 clock.sleep(REPEAT_AFTER).await;
@@ -220,7 +229,8 @@ impl Proposals {
         if let Some(attempts) = take(&mut self.attempts, now, of_attempt) {
             return Some(attempts.into_step(|lines| Command::Attempts { lines }));
         }
-        self.queue.pop_front().or_else(|| self.next_expiries()).map(Step::Propose)
+        let proposal = self.queue.pop_front().or_else(|| self.next_expiries())?;
+        Some(if proposal.is_fresh(now) { Step::Propose(proposal) } else { Step::GiveBack(proposal) })
     }
 
     fn next_expiries(&mut self) -> Option<Proposal> {
@@ -266,9 +276,8 @@ impl Proposals {
             Err(error) => {
                 tracing::warn!(%error, lane = ?proposal.lane, "a decision was not committed; trying again");
                 metrics.proposals_repeated.inc();
-                let fresh = proposal.decided_at.is_none_or(|decided_at| now.duration_since(decided_at) < FRESH);
                 match from {
-                    From::Wheel if fresh => self.queue.push_back(proposal),
+                    From::Wheel if proposal.is_fresh(now) => self.queue.push_back(proposal),
                     From::Wheel | From::Backlog => self.give_back(&proposal),
                     // Membership looks again by itself.
                     From::Membership => {}
@@ -277,7 +286,8 @@ impl Proposals {
         }
     }
 
-    fn give_back(&mut self, proposal: &Proposal) {
+    /// What a proposal was about is to be decided anew.
+    pub fn give_back(&mut self, proposal: &Proposal) {
         let wake_at = proposal.first_due.unwrap_or(Timestamp::MIN);
         for command in &proposal.commands {
             let undecided: Vec<Of> = match command {
@@ -378,5 +388,19 @@ mod tests {
         }
         assert_eq!(undecided(proposals.next(start)), [Of::Task(TaskId(1))]);
         assert!(proposals.next(start).is_none());
+    }
+
+    #[test]
+    fn what_waited_too_long_behind_others_is_given_back() {
+        let due = Timestamp::from_millis(1000);
+        let start = campanile_raft::Clock::system().instant();
+        let mut proposals = Proposals::default();
+        let commands = vec![Command::Fire { lines: vec![line(1)] }];
+        let (lane, from, first_due) = (Lane::Backlog, From::Backlog, Some(due));
+        proposals.push(Proposal { lane, commands, from, first_due, decided_at: Some(start) });
+        let Some(Step::GiveBack(proposal)) = proposals.next(start + FRESH) else { panic!("it is proposed") };
+        proposals.give_back(&proposal);
+        assert_eq!(proposals.first_due(), Some(due));
+        assert_eq!(undecided(proposals.next(start + FRESH)), [Of::Task(TaskId(1))]);
     }
 }

@@ -7,9 +7,9 @@ use crate::verdict::Finding;
 
 use campanile_model::CatchUpPolicy;
 
-/// Between the decision to fire and the stamp of its entry: a second, after which it is decided anew; the five for which
-/// a proposal looks for a leader that takes it; and what it waits in a lane.
-const DECIDED_BEFORE_MS: i64 = 10_000;
+/// Between the decision to fire and the stamp of its entry: a second, after which it is decided anew, and two at most in
+/// a lane, after which it is withdrawn.
+const DECIDED_BEFORE_MS: i64 = 3_500;
 
 pub fn check(facts: &Facts) -> Finding {
     let mut report = Report::new("catch_up");
@@ -38,7 +38,7 @@ mod tests {
         let known = || Script::new().task(3, 1, 0).final_task(1, |_| {});
         let window = 3_600_000;
         accepts(NAME, known().row(&late(0)));
-        accepts(NAME, known().row(&late(window + 10_000)));
-        refuses(NAME, known().row(&late(window + 10_001)));
+        accepts(NAME, known().row(&late(window + super::DECIDED_BEFORE_MS)));
+        refuses(NAME, known().row(&late(window + super::DECIDED_BEFORE_MS + 1)));
     }
 }
