@@ -25,5 +25,16 @@ mod serve;
 #[cfg(not(madsim))]
 pub use serve::{ServeError, serve};
 
+/// What the API would refuse about a task's name and definition, without asking a cluster. `now` is when it would be
+/// put.
+pub fn check_definition(
+    name: &str,
+    spec: &campanile_model::TaskSpec,
+    now: campanile_model::Timestamp,
+) -> Result<(), campanile_model::Rejection> {
+    api::definition::check_name(name)?;
+    api::definition::check(spec, now)
+}
+
 /// The namespace that exists.
 pub const DEFAULT_NAMESPACE: &str = "default";

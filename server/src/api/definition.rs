@@ -30,8 +30,7 @@ pub fn read(body: &[u8], now: Timestamp) -> Result<Definition, Rejection> {
         fields.remove(field);
     }
     let spec: TaskSpec = serde_path_to_error::deserialize(Value::Object(fields)).map_err(malformed)?;
-    check(&spec)?;
-    Plan::compile(&spec, Anchors { created_at: now, version_at: now, spread: 0 })?;
+    check(&spec, now)?;
     let warnings = warnings(&spec, now);
     Ok(Definition { name, spec, warnings })
 }
@@ -87,7 +86,14 @@ pub fn check_name(name: &str) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn check(spec: &TaskSpec) -> Result<(), Rejection> {
+/// Whether a definition keeps all limits, and its schedules mean something.
+pub fn check(spec: &TaskSpec, now: Timestamp) -> Result<(), Rejection> {
+    check_limits(spec)?;
+    Plan::compile(spec, Anchors { created_at: now, version_at: now, spread: 0 })?;
+    Ok(())
+}
+
+fn check_limits(spec: &TaskSpec) -> Result<(), Rejection> {
     check_schedules(&spec.schedules)?;
     let Target::Http(http) = &spec.target;
     check_http(http)?;

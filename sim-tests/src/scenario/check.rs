@@ -2,7 +2,7 @@
 //! something, expectations that can be met.
 
 use campanile_model::{Millis, NodeId, TaskSpec};
-use campanile_timer::{Anchors, Plan};
+use campanile_server::check_definition;
 
 use super::{Scenario, faults, nearest};
 use crate::history::Action;
@@ -117,7 +117,7 @@ fn workload(scenario: &Scenario) -> Result {
         "operations written by hand exclude a swarm: write the faults out as well".into()
     })?;
     for (name, spec) in &work.tasks {
-        definition(scenario, spec)
+        definition(scenario, name, spec)
             .map_err(|message| Fault::new(["workload", "tasks", name], format!("task {name:?}: {message}")))?;
     }
     for (i, operation) in work.operations.iter().enumerate() {
@@ -131,17 +131,16 @@ fn workload(scenario: &Scenario) -> Result {
             return Err(Fault { path: place("node"), message });
         }
         if let Action::Put { name, spec, .. } = &operation.action {
-            definition(scenario, spec)
+            definition(scenario, name, spec)
                 .map_err(|message| Fault { path: place("action"), message: format!("task {name:?}: {message}") })?;
         }
     }
     Ok(())
 }
 
-/// Whether the schedules can be compiled and ever occur.
-fn definition(scenario: &Scenario, spec: &TaskSpec) -> std::result::Result<(), String> {
-    let anchors = Anchors { created_at: scenario.start, version_at: scenario.start, spread: 0 };
-    Plan::of(&spec.schedules, anchors).map(drop).map_err(|refusal| match refusal.field {
+/// Whether the API takes it: else nothing would ever fire, and everything would hold.
+fn definition(scenario: &Scenario, name: &str, spec: &TaskSpec) -> std::result::Result<(), String> {
+    check_definition(name, spec, scenario.start).map_err(|refusal| match refusal.field {
         Some(field) => format!("{field}: {}", refusal.message),
         None => refusal.message,
     })

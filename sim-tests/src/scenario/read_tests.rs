@@ -29,6 +29,8 @@ fn mistakes_are_named_with_their_place() {
         (format!("{TASK}overlapp = \"skip\"\n"), "4:1", "did you mean `overlap`?"),
         (TASK.replace("every = \"1s\"", "cron = \"61 * * * *\""), "1:17", "61"),
         (TASK.replace("every = \"1s\"", "cron = \"0 0 31 2 *\""), "1:17", "task \"a\""),
+        (TASK.replace("tasks.a", "tasks.t0"), "2:1", "has the form of a task's id"),
+        (TASK.replace("http://r/", "ftp://r/"), "2:1", "not an http or https URL"),
         (fault("at = \"1s\"\nfault = \"partitoin\"\nside = [1]"), "6:1", "did you mean \"partition\"?"),
         (fault("at = \"1s\"\nfault = \"earthquake\""), "6:1", "known are partition, one_way"),
         (fault("at = \"1s\"\nfault = \"kill\"\nnode = 1\nfro = \"1s\""), "8:1", "did you mean \"for\"?"),
