@@ -22,8 +22,9 @@ use crate::scenario::Pace;
 
 /// How often a node's Raft state is looked at; at coarse pace, once in a minute.
 const LOOK: Duration = Duration::from_millis(50);
-/// Every so many looks its state is digested, if it has changed.
-const DIGEST_EVERY: u32 = 40;
+/// After so many looks at least its state is digested, if it has changed; and after a twentieth of those it has had, as
+/// digesting reads the whole of a state that grows.
+const DIGEST_AFTER: u32 = 40;
 
 /// What a node last said of itself.
 #[derive(Clone, Debug, Default)]
@@ -323,7 +324,7 @@ async fn look(replica: Replica, recorder: Recorder, seen: Arc<Mutex<BTreeMap<Nod
     let node = replica.node_id();
     let mut said = None;
     let mut led = 0;
-    let mut digested = 0;
+    let (mut digested, mut digest_at) = (0, DIGEST_AFTER);
     for round in 1_u32.. {
         let status = replica.status();
         let leadership = *replica.leadership().borrow();
@@ -358,8 +359,9 @@ async fn look(replica: Replica, recorder: Recorder, seen: Arc<Mutex<BTreeMap<Nod
             led = leadership.term;
             recorder.record(Event::Node { node, what: NodeEvent::Leads { term: led } });
         }
-        if round % DIGEST_EVERY == 0 && view.index() != digested {
+        if round >= digest_at && view.index() != digested {
             digested = view.index();
+            digest_at = round + DIGEST_AFTER.max(round / 20);
             // A node whose disk fails says so by ending.
             if let Ok(digest) = view.digest() {
                 recorder.record(Event::Digest { node, index: digested, digest: digest.to_string() });

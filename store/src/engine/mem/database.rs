@@ -6,13 +6,10 @@ use std::io;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
-use futures::future::BoxFuture;
-use rpds::RedBlackTreeMapSync;
-
+use super::table::Table;
 use super::{Attached, File, lock, power_failed};
-use crate::engine::{Batch, Engine, Family, KeyValue, Op, Read, Rows, path};
-
-type Table = RedBlackTreeMapSync<Arc<[u8]>, Arc<[u8]>>;
+use crate::engine::{Batch, Engine, Family, Op, Read, Rows, path};
+use futures::future::BoxFuture;
 
 /// The name a family's rows have as a file of a checkpoint.
 const ROWS_SUFFIX: &str = ".rows";
@@ -29,22 +26,11 @@ impl Tables {
         for op in &batch.ops {
             match op {
                 Op::Put { family, key, value } => {
-                    self.change(*family, |table| table.insert_mut(key.as_slice().into(), value.as_slice().into()));
+                    self.change(*family, |table| table.insert(key, value));
                 }
-                Op::Delete { family, key } => self.change(*family, |table| {
-                    table.remove_mut(key.as_slice());
-                }),
+                Op::Delete { family, key } => self.change(*family, |table| table.remove(key)),
                 Op::DeleteRange { family, start, end } => {
-                    if start >= end {
-                        continue;
-                    }
-                    self.change(*family, |table| {
-                        let range = (Bound::Included(start.as_slice()), Bound::Excluded(end.as_slice()));
-                        let keys: Vec<Arc<[u8]>> = table.range::<[u8], _>(range).map(|(key, _)| key.clone()).collect();
-                        for key in keys {
-                            table.remove_mut(&key);
-                        }
-                    });
+                    self.change(*family, |table| table.remove_range(start, end));
                 }
             }
         }
@@ -52,7 +38,7 @@ impl Tables {
 
     /// Every batch has been checked by [`Tables::check`] before it is applied, so the family is there.
     fn change(&mut self, family: Family, change: impl FnOnce(&mut Table)) {
-        change(self.0.entry(family).or_insert_with(Table::new_sync));
+        change(self.0.entry(family).or_default());
     }
 
     fn check(&self, batch: &Batch) -> io::Result<()> {
@@ -68,69 +54,19 @@ impl Tables {
     }
 
     fn scan(&self, family: Family, lower: Bound<&[u8]>, upper: Bound<&[u8]>, reverse: bool) -> Rows<'static> {
-        let table = match self.table(family) {
-            Ok(table) => table.clone(),
-            Err(error) => return Box::new(std::iter::once(Err(error))),
-        };
-        Box::new(Cursor { table, lower: owned(lower), upper: owned(upper), reverse })
+        match self.table(family) {
+            Ok(table) => Box::new(table.scan(lower, upper, reverse)),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
     }
 
     fn bytes(&self) -> u64 {
-        let rows = self.0.values().flat_map(|table| table.iter());
-        rows.map(|(key, value)| (key.len() + value.len()) as u64).sum()
+        self.0.values().map(Table::bytes).sum()
     }
 }
 
 fn unknown_family(family: Family) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("family {} was not opened", family.0))
-}
-
-fn owned(bound: Bound<&[u8]>) -> Bound<Arc<[u8]>> {
-    bound.map(Arc::from)
-}
-
-fn borrowed(bound: &Bound<Arc<[u8]>>) -> Bound<&[u8]> {
-    bound.as_ref().map(|key| &key[..])
-}
-
-/// Walks a table it owns; each step seeks the next key between the bounds that are left.
-struct Cursor {
-    table: Table,
-    lower: Bound<Arc<[u8]>>,
-    upper: Bound<Arc<[u8]>>,
-    reverse: bool,
-}
-
-impl Cursor {
-    fn is_empty(&self) -> bool {
-        match (borrowed(&self.lower), borrowed(&self.upper)) {
-            (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
-            (Bound::Included(lower), Bound::Included(upper)) => lower > upper,
-            (Bound::Included(lower) | Bound::Excluded(lower), Bound::Included(upper) | Bound::Excluded(upper)) => {
-                lower >= upper
-            }
-        }
-    }
-}
-
-impl Iterator for Cursor {
-    type Item = io::Result<KeyValue>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.is_empty() {
-            return None;
-        }
-        let mut left = self.table.range::<[u8], _>((borrowed(&self.lower), borrowed(&self.upper)));
-        let (key, value) = if self.reverse { left.next_back() } else { left.next() }?;
-        let row = (key.to_vec(), value.to_vec());
-        let passed = Bound::Excluded(key.clone());
-        if self.reverse {
-            self.upper = passed;
-        } else {
-            self.lower = passed;
-        }
-        Some(Ok(row))
-    }
 }
 
 #[derive(Default)]
@@ -186,8 +122,8 @@ impl Database {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         for family in families {
-            self.durable.0.entry(*family).or_insert_with(Table::new_sync);
-            self.current.0.entry(*family).or_insert_with(Table::new_sync);
+            self.durable.0.entry(*family).or_default();
+            self.current.0.entry(*family).or_default();
         }
         self.is_open = true;
         Ok(())
@@ -307,8 +243,9 @@ impl Read for MemEngine {
     }
 
     fn scan<'a>(&'a self, family: Family, lower: Bound<&[u8]>, upper: Bound<&[u8]>, reverse: bool) -> Rows<'a> {
-        match self.tables() {
-            Ok(tables) => tables.scan(family, lower, upper, reverse),
+        let database = lock(&self.open.database);
+        match database.check_alive() {
+            Ok(()) => database.current.scan(family, lower, upper, reverse),
             Err(error) => Box::new(std::iter::once(Err(error))),
         }
     }
@@ -403,11 +340,11 @@ fn decode_rows(mut bytes: &[u8]) -> Option<Table> {
         let length = u64::from_be_bytes(*bytes.split_off(..8)?.first_chunk()?);
         bytes.split_off(..usize::try_from(length).ok()?)
     }
-    let mut table = Table::new_sync();
+    let mut table = Table::default();
     while !bytes.is_empty() {
         let key = part(&mut bytes)?;
         let value = part(&mut bytes)?;
-        table.insert_mut(key.into(), value.into());
+        table.insert(key, value);
     }
     Some(table)
 }

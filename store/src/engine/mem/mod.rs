@@ -8,6 +8,7 @@
 //! spare, is told by the owner.
 
 mod database;
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
