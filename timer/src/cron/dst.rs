@@ -75,7 +75,12 @@ pub(super) fn next_after(pattern: &Pattern, zone: &TimeZone, dst: Dst, after: Ti
     // `offset` holds from `since` to the next change, and all that lies ahead of `from` is still to be decided.
     let mut since = after;
     loop {
-        let found = pattern.next(from, last_year)?;
+        let Some(found) = pattern.next(from, last_year) else {
+            // Nothing is left but, perhaps, the second pass of the fold that `from` lies in.
+            let change = next_change(zone, since, offset).filter(|fold| rules.both_passes && fold.resumes < from)?;
+            (from, since, offset) = (change.resumes, change.at, change.offset);
+            continue;
+        };
         let instant = offset.to_timestamp(found).ok()?;
         if instant.duration_since(since) < WIDEST_CHANGE && zone.to_offset(instant) == offset {
             return Some(instant);

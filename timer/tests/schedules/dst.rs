@@ -84,6 +84,14 @@ fn berlin_as_the_design_has_it() {
     ]);
 }
 
+/// The second pass of its last time is ahead when no local time is.
+#[test]
+fn the_last_time_of_all_may_be_a_second_pass() {
+    let plan = cron("0 30 2 * OCT SUNL 2028", "Europe/Berlin", Dst::Twice);
+    let times = next_times(&plan, "2028-01-01T00:00:00Z", 3);
+    assert_eq!(times, ["2028-10-29T02:30:00+02:00", "2028-10-29T02:30:00+01:00"]);
+}
+
 #[test]
 fn new_york() {
     check(&[
