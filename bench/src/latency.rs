@@ -1,6 +1,7 @@
 //! Latencies as a histogram with three significant digits, and their figures in milliseconds.
 
 use std::fmt;
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
@@ -21,6 +22,10 @@ impl Default for Latencies {
 impl Latencies {
     pub fn record_us(&mut self, micros: i64) {
         self.0.saturating_record(u64::try_from(micros).unwrap_or_default());
+    }
+
+    pub fn record(&mut self, took: Duration) {
+        self.record_us(i64::try_from(took.as_micros()).unwrap_or(i64::MAX));
     }
 
     pub fn add(&mut self, other: &Self) {

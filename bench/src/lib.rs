@@ -5,10 +5,12 @@
 //! `client` and `model` is used here. It runs on a real machine only, never under the simulator.
 
 pub mod account;
+pub mod baselines;
 pub mod check;
 pub mod clock;
 pub mod cluster;
 pub mod demo;
+pub mod exposition;
 pub mod latency;
 pub mod load;
 pub mod receiver;

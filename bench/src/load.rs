@@ -15,6 +15,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::sleep_until;
 
 use crate::latency::Latencies;
 
@@ -33,6 +34,20 @@ impl Endpoint {
             Self::Single => "/v1/namespaces/default/tasks",
             Self::Batch => "/v1/namespaces/default/tasks:batch",
         }
+    }
+
+    /// Read off the beginning of each line: the load shares its processors with the nodes.
+    fn tasks_made(self, answer: &[u8]) -> Made {
+        if self == Self::Single {
+            return Made { made: 1, refused: 0 };
+        }
+        let (mut made, mut refused) = (0, 0);
+        for line in answer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            // `{"line":17,"status":201,...`
+            let second = line.splitn(3, |byte| *byte == b',').nth(1).unwrap_or_default();
+            if second.starts_with(b"\"status\":2") { made += 1 } else { refused += 1 }
+        }
+        Made { made, refused }
     }
 
     fn content_type(self) -> HeaderValue {
@@ -74,36 +89,55 @@ impl Connection {
     }
 }
 
-/// What a closed loop of requests took.
+/// What became of the requests.
 #[derive(Debug, Default)]
 pub struct Submitted {
+    /// Those that were accepted.
     pub requests: u64,
+    /// Tasks that were made.
+    pub tasks: u64,
+    /// Of accepted requests.
     pub latencies: Latencies,
+    /// Of requests that were refused: 429 or 503.
+    pub refusals: Latencies,
     pub took: Duration,
     /// Bodies of the answers, if they were asked for.
     pub answers: Vec<Bytes>,
 }
 
 impl Submitted {
-    pub fn per_second(&self, tasks_per_request: usize) -> f64 {
-        self.requests as f64 * tasks_per_request as f64 / self.took.as_secs_f64()
+    pub fn per_second(&self) -> f64 {
+        self.tasks as f64 / self.took.as_secs_f64()
     }
 }
 
-/// A closed loop: every connection sends its next request when it has the answer to the one before, until `requests`
-/// are sent in all or time is up.
+/// Requests over several connections, each of which has one on its way at a time.
 #[derive(Clone)]
-pub struct ClosedLoop {
+pub struct Load {
     pub endpoint: Endpoint,
     /// Spread over the nodes in turn.
     pub connections: usize,
     pub requests: u64,
     pub within: Duration,
     pub keep_answers: bool,
+    /// A closed loop: every connection sends its next request when it has the answer to the one before. Or a flood.
+    pub flood: Option<Flood>,
 }
 
-impl ClosedLoop {
-    /// `body` makes the n-th request's body. Any answer but success ends it with an error.
+/// More than there is room for: requests start at a rate, whatever becomes of those before, and may be refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Flood {
+    pub per_second: f64,
+}
+
+impl Load {
+    /// A closed loop that nothing is refused to.
+    pub fn closed(endpoint: Endpoint, connections: usize, requests: u64, within: Duration) -> Self {
+        Self { endpoint, connections, requests, within, keep_answers: false, flood: None }
+    }
+
+    /// `body` makes the n-th request's body. Ends when `requests` are sent or time is up, and with an error at any
+    /// answer but success, or a refusal of a flood.
     pub async fn run<F>(&self, nodes: &[String], body: F) -> Result<Submitted>
     where
         F: Fn(u64) -> Bytes + Send + Sync + 'static,
@@ -117,17 +151,19 @@ impl ClosedLoop {
         let started = Instant::now();
         let mut tasks = JoinSet::new();
         for connection in connections {
-            tasks.spawn(self.clone().drive(connection, shared.clone(), started + self.within));
+            tasks.spawn(self.clone().drive(connection, shared.clone(), started));
         }
         let mut total = Submitted::default();
         while let Some(part) = tasks.join_next().await {
             let part = part.context("a connection's task")??;
             total.requests += part.requests;
+            total.tasks += part.tasks;
             total.latencies.add(&part.latencies);
+            total.refusals.add(&part.refusals);
             total.answers.extend(part.answers);
         }
         total.took = started.elapsed();
-        ensure!(total.requests > 0, "nothing was sent");
+        ensure!(total.requests > 0, "nothing was accepted");
         Ok(total)
     }
 
@@ -135,7 +171,7 @@ impl ClosedLoop {
         self,
         mut connection: Connection,
         shared: Arc<(AtomicU64, F)>,
-        deadline: Instant,
+        started: Instant,
     ) -> Result<Submitted>
     where
         F: Fn(u64) -> Bytes,
@@ -143,20 +179,53 @@ impl ClosedLoop {
         let mut part = Submitted::default();
         loop {
             let n = shared.0.fetch_add(1, Ordering::Relaxed);
-            if n >= self.requests || Instant::now() >= deadline {
+            if n >= self.requests || started.elapsed() >= self.within {
                 return Ok(part);
+            }
+            if let Some(flood) = self.flood {
+                sleep_until((started + Duration::from_secs_f64(n as f64 / flood.per_second)).into()).await;
             }
             let body = (shared.1)(n);
             let sent = Instant::now();
             let (status, answer) = connection.post(body).await?;
-            part.latencies.record_us(i64::try_from(sent.elapsed().as_micros()).unwrap_or(i64::MAX));
+            let took = sent.elapsed();
+            let refused = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+            if self.flood.is_some() && refused {
+                part.refusals.record(took);
+                continue;
+            }
             if !status.is_success() {
                 bail!("a submit was answered {status}: {}", String::from_utf8_lossy(&answer));
             }
+            let tasks = self.endpoint.tasks_made(&answer);
+            if self.flood.is_none() {
+                ensure!(tasks.refused == 0, "{} tasks of a batch were refused", tasks.refused);
+            }
+            part.tasks += tasks.made;
             part.requests += 1;
+            part.latencies.record(took);
             if self.keep_answers {
                 part.answers.push(answer);
             }
         }
+    }
+}
+
+/// What an answer says of its tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Made {
+    made: u64,
+    refused: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_lines_of_a_batch_are_not_tasks() {
+        let answer = b"{\"line\":1,\"status\":201,\"task\":{}}\n{\"line\":2,\"status\":503,\"error\":{}}\n";
+        assert_eq!(Endpoint::Batch.tasks_made(answer), Made { made: 1, refused: 1 });
+        assert_eq!(Endpoint::Single.tasks_made(b"{}"), Made { made: 1, refused: 0 });
     }
 }

@@ -30,7 +30,7 @@ pub struct Row {
     pub spread: f64,
     /// The calibration that a rate is compared with, and the rate as a multiple of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub baseline: Option<&'static str>,
+    pub baseline: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
     /// What else is worth knowing.

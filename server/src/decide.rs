@@ -30,10 +30,17 @@ pub fn decide(task: &TaskState, spec: &TaskSpec, plan: &Plan, now: Timestamp) ->
     }
     let paused = task.status == TaskStatus::Paused;
     let mut decided = Decided { lines: Vec::new(), more: next.is_some_and(|next| next.due_at <= now) };
+    let mut fires = 0;
     for (position, occurrence) in occurrences.iter().enumerate() {
         let after = occurrences.get(position + 1).copied().or(next);
         let reason = if paused { Some(Reason::Paused) } else { lapse(&spec.catch_up, occurrence, after, now) };
         push(&mut decided.lines, task, *occurrence, reason, after);
+        fires += u32::from(reason.is_none());
+        if task.remaining.is_some_and(|remaining| fires >= remaining) {
+            // It ends with this one. If `apply` lets one of them lapse instead, the task is armed again.
+            decided.more = false;
+            break;
+        }
     }
     decided
 }
@@ -235,5 +242,18 @@ mod tests {
             prop_assert!(!decided.more);
             prop_assert!(expected.is_some_and(|next| next.due_at > at(now)));
         }
+    }
+
+    #[test]
+    fn nothing_is_decided_after_the_last_of_the_remaining_fires() {
+        let all = CatchUp { policy: CatchUpPolicy::FireAll, ..CatchUp::default() };
+        let (mut task, spec, plan) = every("10s", all);
+        task.remaining = Some(2);
+        let decided = decide(&task, &spec, &plan, at(45));
+        let scheduled: Vec<Timestamp> = decided.lines.iter().map(|line| line.scheduled_at).collect();
+        // What a definition that comes after has to say about 30 and 40 is not taken from it.
+        assert_eq!((scheduled, decided.more), (vec![at(10), at(20)], false));
+        task.remaining = None;
+        assert_eq!(decide(&task, &spec, &plan, at(45)).lines.len(), 4);
     }
 }

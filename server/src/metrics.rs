@@ -41,6 +41,7 @@ pub struct Metrics {
     pub timers_rung: Counter,
     pub decisions: Counter,
     pub stale_decisions: Counter,
+    pub commit_lateness: Histogram,
     pub proposals_repeated: Counter,
     pub retries: Counter,
     pub attempts_repeated: Counter,
@@ -76,6 +77,7 @@ impl Default for Metrics {
         let timers_rung = make.counter("timers_rung", "Timers that came due on this leader");
         let decisions = make.counter("decisions", "Fires and lapses committed by this leader");
         let stale_decisions = make.counter("stale_decisions", "Decisions that were no-ops when they were applied");
+        let commit_lateness = make.histogram("commit_lateness_seconds", "Commit of a fire minus due, on this leader");
         let proposals_repeated = make.counter("proposals_repeated", "Decisions proposed again after no answer");
         let retries = make.counter("retries", "Retry timers that rang");
         let attempts_repeated = make.counter("attempts_repeated", "Attempts repeated because their owner was lost");
@@ -119,6 +121,7 @@ impl Default for Metrics {
             timers_rung,
             decisions,
             stale_decisions,
+            commit_lateness,
             proposals_repeated,
             retries,
             attempts_repeated,

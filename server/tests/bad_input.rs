@@ -454,6 +454,14 @@ async fn a_full_disk_refuses_writes_with_retry_after_and_still_reads() {
     .await;
     assert_eq!(refused.code(), "disk_full");
     assert_eq!(refused.headers["retry-after"], "30");
+    // A batch of which nothing is taken is refused as a whole; a line that is wrong anyway keeps its own answer.
+    let good = schedule(json!({"every": "1h"}));
+    let batch = format!("{TASKS}:batch");
+    let refused = http::send(address, "POST", &batch, &[], format!("{good}\n{good}\n").as_bytes()).await;
+    assert_eq!((refused.status, refused.code().as_str()), (503, "disk_full"));
+    assert_eq!(refused.headers["retry-after"], "30");
+    let mixed = http::send(address, "POST", &batch, &[], format!("{good}\nnonsense\n").as_bytes()).await;
+    assert_eq!(mixed.status, 200);
     assert_eq!(http::send(address, "GET", TASKS, &[], b"").await.status, 200);
     node.shutdown().await;
 }

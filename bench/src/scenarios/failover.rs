@@ -29,7 +29,7 @@ const SETTLE: Duration = Duration::from_secs(30);
 const READY: Duration = Duration::from_secs(30);
 
 pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
-    let kills: u32 = options.size(5, 2);
+    let kills: u32 = options.size(30, 2);
     let mut cluster = options.cluster().await?;
     let mut takeovers = Latencies::default();
     let mut repeats = 0;

@@ -3,17 +3,20 @@
 //! Bounded in count and time, and loopback only. A run whose work was not done, or not as promised, is an error and
 //! never a figure.
 
-mod calibration;
 mod deliver;
 mod failover;
+mod fire;
+mod overload;
 mod pending;
 mod submit;
 mod tasks;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::baselines;
 use crate::cluster::{ClusterOptions, ProcessCluster};
 use crate::report::{Floor, Report, Row, load_average, merge};
 
@@ -44,8 +47,14 @@ impl BenchOptions {
 
     /// A new cluster of three nodes, removed with its data when dropped.
     async fn cluster(&self) -> Result<ProcessCluster> {
+        self.cluster_with(&[]).await
+    }
+
+    /// The same, with more arguments for every node.
+    async fn cluster_with(&self, serve_args: &[&str]) -> Result<ProcessCluster> {
         let scratch = self.scratch.clone();
-        ProcessCluster::start(ClusterOptions { scratch, ..ClusterOptions::new(&self.binary) }).await
+        let serve_args = serve_args.iter().map(|arg| (*arg).to_owned()).collect();
+        ProcessCluster::start(ClusterOptions { scratch, serve_args, ..ClusterOptions::new(&self.binary) }).await
     }
 }
 
@@ -53,22 +62,30 @@ impl BenchOptions {
 enum Scenario {
     SubmitSingle { connections: usize },
     SubmitBatch { connections: usize },
+    FireBurst,
+    FireScattered,
     DeliverBurst,
+    DeliverLargeBurst,
     PacedLateness,
+    Overload,
     Pending,
     Failover,
 }
 
 /// In the order they are measured. `pending` comes last but one because it leaves the page cache full.
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: [Scenario; 14] = [
     Scenario::SubmitSingle { connections: 1 },
     Scenario::SubmitSingle { connections: 64 },
     Scenario::SubmitSingle { connections: 256 },
     Scenario::SubmitBatch { connections: 1 },
     Scenario::SubmitBatch { connections: 64 },
     Scenario::SubmitBatch { connections: 256 },
+    Scenario::FireBurst,
+    Scenario::FireScattered,
     Scenario::DeliverBurst,
+    Scenario::DeliverLargeBurst,
     Scenario::PacedLateness,
+    Scenario::Overload,
     Scenario::Failover,
     Scenario::Pending,
 ];
@@ -79,9 +96,20 @@ impl Scenario {
         match self {
             Self::SubmitSingle { connections } => vec![submit::single_name(connections)],
             Self::SubmitBatch { connections } => vec![submit::batch_name(connections)],
+            Self::FireBurst => vec![fire::BURST.into()],
+            Self::FireScattered => vec![fire::SCATTERED.into()],
             Self::DeliverBurst => vec![deliver::BURST.into()],
+            Self::DeliverLargeBurst => vec![deliver::LARGE_BURST.into()],
             Self::PacedLateness => vec![deliver::PACED.into()],
-            Self::Pending => vec![pending::RSS.into(), pending::DISK.into()],
+            Self::Overload => {
+                vec![
+                    overload::THROUGHPUT.into(),
+                    overload::REFUSAL.into(),
+                    overload::LATENESS.into(),
+                    overload::RECOVERY.into(),
+                ]
+            }
+            Self::Pending => vec![pending::RSS.into(), pending::DISK.into(), pending::RESTART.into()],
             Self::Failover => vec![failover::NAME.into()],
         }
     }
@@ -93,15 +121,34 @@ impl Scenario {
 
     /// Too long to repeat.
     fn is_long(self) -> bool {
-        matches!(self, Self::PacedLateness | Self::Pending | Self::Failover)
+        match self {
+            Self::SubmitSingle { .. } | Self::SubmitBatch { .. } | Self::DeliverBurst => false,
+            Self::FireBurst | Self::FireScattered | Self::DeliverLargeBurst => true,
+            Self::PacedLateness | Self::Overload | Self::Pending | Self::Failover => true,
+        }
+    }
+
+    /// What a rate is set against.
+    fn baseline(self) -> &'static str {
+        match self {
+            Self::SubmitSingle { .. } => baselines::APPENDS,
+            Self::SubmitBatch { .. } | Self::FireBurst | Self::FireScattered => baselines::PUTS,
+            Self::DeliverBurst | Self::DeliverLargeBurst => baselines::ECHO,
+            // No rates.
+            Self::PacedLateness | Self::Overload | Self::Pending | Self::Failover => baselines::APPENDS,
+        }
     }
 
     async fn measure(self, options: &BenchOptions) -> Result<Vec<Row>> {
         match self {
             Self::SubmitSingle { connections } => submit::single(options, connections).await,
             Self::SubmitBatch { connections } => submit::batch(options, connections).await,
+            Self::FireBurst => fire::burst(options).await,
+            Self::FireScattered => fire::scattered(options).await,
             Self::DeliverBurst => deliver::burst(options).await,
+            Self::DeliverLargeBurst => deliver::large_burst(options).await,
             Self::PacedLateness => deliver::paced(options).await,
+            Self::Overload => overload::measure(options).await,
             Self::Pending => pending::measure(options).await,
             Self::Failover => failover::measure(options).await,
         }
@@ -122,10 +169,9 @@ pub async fn run(options: &BenchOptions, mut note: impl FnMut(&str)) -> Result<R
         ensure!(known, "no measurement is called {wanted}; there are {}", all.join(", "));
     }
     let load = load_average();
-    note("calibrating the disk");
-    let baseline = calibration::measure(options).await?;
-    let per_second = baseline.value;
-    let mut results = vec![baseline];
+    let within = options.size(Duration::from_secs(3), Duration::from_secs(1));
+    let mut results = baselines::measure(&options.scratch, within, &mut note).await?;
+    let baselines = results.clone();
     for scenario in SCENARIOS.into_iter().filter(|scenario| scenario.is_wanted(&options.only)) {
         let names = scenario.names().join(", ");
         let count = if scenario.is_long() { 1 } else { options.runs };
@@ -134,17 +180,20 @@ pub async fn run(options: &BenchOptions, mut note: impl FnMut(&str)) -> Result<R
             note(&format!("measuring {names} ({n} of {count})"));
             repetitions.push(scenario.measure(options).await.with_context(|| format!("measuring {names}"))?);
         }
-        results.extend(merge(repetitions).into_iter().map(|row| with_ratio(row, per_second)));
+        let baseline = baselines.iter().find(|row| row.name == scenario.baseline());
+        results.extend(merge(repetitions).into_iter().map(|row| with_ratio(row, baseline)));
     }
     Ok(Report::new(load, results))
 }
 
-/// Rates are set against the disk they were measured on.
-fn with_ratio(row: Row, appends_per_second: f64) -> Row {
-    if !row.unit.ends_with("/s") {
-        return row;
+/// Rates are set against what the machine can do, measured in the same run.
+fn with_ratio(row: Row, baseline: Option<&Row>) -> Row {
+    match baseline {
+        Some(baseline) if row.unit.ends_with("/s") => {
+            Row { baseline: Some(baseline.name.clone()), ratio: Some(row.value / baseline.value), ..row }
+        }
+        _ => row,
     }
-    Row { baseline: Some(calibration::NAME), ratio: Some(row.value / appends_per_second), ..row }
 }
 
 #[cfg(test)]
@@ -164,12 +213,13 @@ mod tests {
         assert_eq!(wanted("submit_single"), ["submit_single_1", "submit_single_64", "submit_single_256"]);
         assert_eq!(wanted("submit_single_6"), [""; 0]);
         assert_eq!(wanted("submit_batch_1"), ["submit_batch_1"]);
-        assert_eq!(wanted("pending_disk"), ["pending_rss", "pending_disk"]);
+        assert_eq!(wanted("pending_disk"), ["pending_rss", "pending_disk", "restart"]);
     }
 
     #[test]
     fn only_rates_have_a_ratio() {
-        assert_eq!(with_ratio(Row::new("a", 500.0, "tasks/s"), 250.0).ratio, Some(2.0));
-        assert_eq!(with_ratio(Row::new("a", 500.0, "MiB"), 250.0).ratio, None);
+        let baseline = Row::new("b", 250.0, "appends/s");
+        assert_eq!(with_ratio(Row::new("a", 500.0, "tasks/s"), Some(&baseline)).ratio, Some(2.0));
+        assert_eq!(with_ratio(Row::new("a", 500.0, "MiB"), Some(&baseline)).ratio, None);
     }
 }

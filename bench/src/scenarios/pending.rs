@@ -1,8 +1,8 @@
-//! What a task costs while it waits: resident memory of a node, and bytes on its disk.
+//! What a task costs while it waits: resident memory of a node, bytes on its disk, and time when a node restarts.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use tokio::time::sleep;
 
@@ -10,21 +10,23 @@ use super::BenchOptions;
 use super::tasks::{BATCH, batch_json, far};
 use crate::clock;
 use crate::cluster::ProcessCluster;
-use crate::load::{ClosedLoop, Endpoint};
+use crate::load::{Endpoint, Load};
 use crate::report::{Floor, Row};
 
 pub const RSS: &str = "pending_rss";
 pub const DISK: &str = "pending_disk";
+pub const RESTART: &str = "restart";
 const URL: &str = "http://127.0.0.1:9000/hook";
 const CONNECTIONS: usize = 6;
 /// Disk use that has not changed for this long has settled: compaction and purging are done.
 const STEADY: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(60);
 const MIB: f64 = (1 << 20) as f64;
 
 pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
     let sizes: &[u64] = options.size(&[100_000, 1_000_000], &[20_000, 100_000]);
-    let cluster = options.cluster().await?;
+    let mut cluster = options.cluster().await?;
     let mut rows = Vec::new();
     let mut placed = 0;
     for (at, size) in sizes.iter().enumerate() {
@@ -44,7 +46,19 @@ pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
         let disk_row = Row::new(name(DISK), disk_bytes / *size as f64, "B/task");
         rows.push(disk_row.detail(format!("{:.0} MiB, Raft log included, {size} tasks pending", disk_bytes / MIB)));
     }
+    rows.push(restart(options, &mut cluster, placed).await?);
     Ok(rows)
+}
+
+/// Kills a follower and starts it again: seconds from the kill until it serves.
+async fn restart(options: &BenchOptions, cluster: &mut ProcessCluster, pending: u64) -> Result<Row> {
+    let leader = cluster.leader(READY).await?;
+    let follower = cluster.ids().into_iter().find(|id| *id != leader).context("a cluster of one")?;
+    let killed = Instant::now();
+    cluster.restart(follower, READY).await?;
+    let row = Row::new(RESTART, killed.elapsed().as_secs_f64(), "s");
+    let row = row.detail(format!("a follower with {pending} tasks pending, from kill -9 until it is ready"));
+    Ok(options.floor(row, Floor::AtMost(10.0)))
 }
 
 /// Adds tasks until there are `size`.
@@ -53,8 +67,7 @@ async fn fill(cluster: &ProcessCluster, placed: u64, size: u64) -> Result<()> {
     let first = placed / BATCH as u64;
     let requests = size / BATCH as u64 - first;
     let within = Duration::from_secs(30 + size / 5000);
-    let load =
-        ClosedLoop { endpoint: Endpoint::Batch, connections: CONNECTIONS, requests, within, keep_answers: false };
+    let load = Load::closed(Endpoint::Batch, CONNECTIONS, requests, within);
     let body = move |n: u64| -> Bytes {
         let start = (first + n) * BATCH as u64;
         batch_json(URL, (start..start + BATCH as u64).map(|task| far(now, task)))

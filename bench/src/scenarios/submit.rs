@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::BenchOptions;
 use super::tasks::{BATCH, batch_json, far, task_json};
 use crate::clock;
-use crate::load::{ClosedLoop, Endpoint};
+use crate::load::{Endpoint, Load};
 use crate::report::{Floor, Row};
 
 /// Nobody is called: the tasks are due in days.
@@ -32,34 +32,25 @@ pub fn batch_name(connections: usize) -> String {
 pub async fn single(options: &BenchOptions, connections: usize) -> Result<Vec<Row>> {
     let now = clock::now();
     let bodies: Vec<Bytes> = (0..SINGLE_BODIES).map(|n| task_json(URL, far(now, n)).into()).collect();
-    let load = ClosedLoop {
-        endpoint: Endpoint::Single,
-        connections,
-        requests: u64::MAX,
-        within: options.size(Duration::from_secs(8), Duration::from_secs(3)),
-        keep_answers: false,
-    };
+    let within = options.size(Duration::from_secs(8), Duration::from_secs(3));
+    let load = Load::closed(Endpoint::Single, connections, u64::MAX, within);
     let cluster = options.cluster().await?;
     let submitted = load.run(&cluster.endpoints(), move |n| bodies[(n % SINGLE_BODIES) as usize].clone()).await?;
-    let row = Row::new(single_name(connections), submitted.per_second(1), "tasks/s").latencies(&submitted.latencies);
-    Ok(vec![if connections == 64 { row.floor(Floor::AtLeast(5000.0)) } else { row }])
+    let row = Row::new(single_name(connections), submitted.per_second(), "tasks/s").latencies(&submitted.latencies);
+    Ok(vec![if connections == 64 { row.floor(Floor::AtLeast(10_000.0)) } else { row }])
 }
 
 pub async fn batch(options: &BenchOptions, connections: usize) -> Result<Vec<Row>> {
     let now = clock::now();
     let batch = |n| batch_json(URL, (0..BATCH as u64).map(|task| far(now, n * BATCH as u64 + task)));
     let bodies: Vec<Bytes> = (0..BATCH_BODIES).map(batch).collect();
-    let load = ClosedLoop {
-        endpoint: Endpoint::Batch,
-        connections,
-        requests: options.size(BATCH_TASKS, BATCH_TASKS / 4) / BATCH as u64,
-        within: options.size(Duration::from_secs(8), Duration::from_secs(3)),
-        keep_answers: false,
-    };
+    let requests = options.size(BATCH_TASKS, BATCH_TASKS / 4) / BATCH as u64;
+    let within = options.size(Duration::from_secs(8), Duration::from_secs(3));
+    let load = Load::closed(Endpoint::Batch, connections, requests, within);
     let cluster = options.cluster().await?;
     let submitted = load.run(&cluster.endpoints(), move |n| bodies[(n % BATCH_BODIES) as usize].clone()).await?;
     let detail = format!("{BATCH} tasks a request over {connections} connections; latency is a request's");
-    let row = Row::new(batch_name(connections), submitted.per_second(BATCH), "tasks/s");
+    let row = Row::new(batch_name(connections), submitted.per_second(), "tasks/s");
     let row = row.latencies(&submitted.latencies).detail(detail);
-    Ok(vec![if connections == 64 { row.floor(Floor::AtLeast(30_000.0)) } else { row }])
+    Ok(vec![if connections == 64 { row.floor(Floor::AtLeast(60_000.0)) } else { row }])
 }

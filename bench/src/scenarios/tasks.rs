@@ -10,7 +10,7 @@ use campanile_model::api::BatchLine;
 use campanile_model::{Millis, TaskId, Timestamp};
 
 use crate::check::{Duty, Expected};
-use crate::load::{ClosedLoop, Endpoint};
+use crate::load::{Endpoint, Load};
 
 /// Tasks of one batch request.
 pub const BATCH: usize = 1000;
@@ -22,6 +22,19 @@ const PAYLOAD: &str = "012345678901234567890123456789012345678901234567890123456
 /// The task as JSON, due at an instant.
 pub fn task_json(url: &str, at: Timestamp) -> String {
     format!(r#"{{"schedules":[{{"at":"{at}"}}],"target":{{"http":{{"url":"{url}"}}}},"payload":"{PAYLOAD}"}}"#)
+}
+
+/// A batch of tasks that recur every ten minutes from these instants on.
+pub fn repeating_json(url: &str, starts: impl IntoIterator<Item = Timestamp>) -> Bytes {
+    let mut lines = String::new();
+    for start in starts {
+        // Writing into a string cannot fail.
+        let _ = writeln!(
+            lines,
+            r#"{{"schedules":[{{"repeat":"R/{start}/PT10M"}}],"target":{{"http":{{"url":"{url}"}}}},"payload":"{PAYLOAD}"}}"#
+        );
+    }
+    lines.into()
 }
 
 /// A batch of tasks, due at these instants.
@@ -45,7 +58,7 @@ pub fn far(now: Timestamp, n: u64) -> Timestamp {
 pub async fn submit_due(nodes: &[String], url: &str, times: Vec<Timestamp>, within: Duration) -> Result<Placed> {
     let bodies: Vec<Bytes> = times.chunks(BATCH).map(|times| batch_json(url, times.iter().copied())).collect();
     let requests = bodies.len() as u64;
-    let load = ClosedLoop { endpoint: Endpoint::Batch, connections: LOADERS, requests, within, keep_answers: true };
+    let load = Load { keep_answers: true, ..Load::closed(Endpoint::Batch, LOADERS, requests, within) };
     let submitted = load.run(nodes, move |n| bodies[n as usize].clone()).await?;
     ensure!(submitted.requests == requests, "only {} of {requests} batches were accepted in time", submitted.requests);
     let mut placed = Placed::default();

@@ -5,14 +5,14 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use campanile_model::api::{BatchLine, Change};
+use campanile_model::api::{BatchLine, Change, TaskWritten};
 use campanile_model::{Code, Command, PutMode, PutTask, Rejection, Reply, TaskName, Timestamp, limits};
 use campanile_raft::Lane;
 use futures::future::join_all;
 use http::header::{CONTENT_TYPE, HeaderValue};
 
 use super::extract::{Segments, body};
-use super::problem::ApiError;
+use super::problem::{self, ApiError};
 use super::tasks::{expect_task, written};
 use super::{Api, ApiResult, definition};
 
@@ -41,16 +41,41 @@ pub async fn post(State(api): State<Api>, Segments(ns): Segments<String>, reques
     let lines = read(&bytes, &ns, api.clock.now())?;
     // Committed side by side: they share entries and fsyncs.
     let chunks = chunks(lines).into_iter().map(|chunk| commit(&api, chunk));
-    let answers: Vec<Vec<BatchLine>> = join_all(chunks).await;
+    let answers: Vec<(usize, Result<TaskWritten, Rejection>)> = join_all(chunks).await.into_iter().flatten().collect();
+    if let Some(refusal) = common_refusal(&answers) {
+        return Err(ApiError(refusal.clone()));
+    }
     let mut text = Vec::with_capacity(bytes.len());
-    for answer in answers.iter().flatten() {
-        serde_json::to_writer(&mut text, answer)
+    for (line, answer) in answers {
+        serde_json::to_writer(&mut text, &answered(line, answer))
             .map_err(|error| ApiError::new(Code::Internal, format!("an answer cannot be written: {error}")))?;
         text.push(b'\n');
     }
     let mut response = text.into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(NDJSON));
     Ok(response)
+}
+
+/// Why the cluster took none of the lines, if that is the same for all: then it is the answer to the request, so that
+/// a client that looks at the status alone waits before it sends the batch again.
+fn common_refusal(answers: &[(usize, Result<TaskWritten, Rejection>)]) -> Option<&Rejection> {
+    let (_, first) = answers.first()?;
+    let first = first.as_ref().err().filter(|refusal| problem::status(refusal.code).is_server_error())?;
+    let same = |answer: &Result<TaskWritten, Rejection>| answer.as_ref().is_err_and(|other| other.code == first.code);
+    answers.iter().all(|(_, answer)| same(answer)).then_some(first)
+}
+
+fn answered(line: usize, answer: Result<TaskWritten, Rejection>) -> BatchLine {
+    match answer {
+        Ok(task) => {
+            let status = if task.change == Change::Created { 201 } else { 200 };
+            BatchLine::Written { line, status, task }
+        }
+        Err(rejection) => {
+            let error = ApiError(rejection);
+            BatchLine::Refused { line, status: error.status().as_u16(), error: error.problem() }
+        }
+    }
 }
 
 /// Cuts lines into proposals. One line is always one, however large.
@@ -116,7 +141,8 @@ fn read_line(number: usize, text: &[u8], ns: &str, now: Timestamp) -> Line {
     }
 }
 
-async fn commit(api: &Api, lines: Vec<Line>) -> Vec<BatchLine> {
+/// What became of each line, under its number.
+async fn commit(api: &Api, lines: Vec<Line>) -> Vec<(usize, Result<TaskWritten, Rejection>)> {
     let mut commands = Vec::with_capacity(lines.len());
     let mut rest = Vec::with_capacity(lines.len());
     for line in lines {
@@ -139,18 +165,8 @@ async fn commit(api: &Api, lines: Vec<Line>) -> Vec<BatchLine> {
                     .ok_or_else(|| Rejection::new(Code::Internal, "the log answered fewer lines than it was given"))
                     .and_then(|reply: Reply| expect_task(reply)),
             };
-            match reply {
-                Ok(reply) => {
-                    let mut task = written(&task, reply);
-                    task.warnings = warnings;
-                    let status = if task.change == Change::Created { 201 } else { 200 };
-                    BatchLine::Written { line, status, task }
-                }
-                Err(rejection) => {
-                    let error = ApiError(rejection);
-                    BatchLine::Refused { line, status: error.status().as_u16(), error: error.problem() }
-                }
-            }
+            let task = reply.map(|reply| TaskWritten { warnings, ..written(&task, reply) });
+            (line, task)
         })
         .collect()
 }

@@ -8,8 +8,8 @@ use campanile_raft::Lane;
 use campanile_store::{StoreError, TimerKey, View};
 
 use super::proposals::{Of, Proposals, Undecided};
-use super::ring::{LATE, decide_task, retry};
-use super::window::{Armed, armed, before};
+use super::ring::{LATE, arm_again, decide_task, retry};
+use super::window::{Armed, Window, armed, before};
 use super::{Context, From, Proposal};
 
 pub(crate) struct Backlog {
@@ -85,7 +85,13 @@ impl Backlog {
     }
 
     /// Decides as much as the rate allows, once what it decided before is answered: so the rows it reads are current.
-    pub fn tick(&mut self, context: &Context, now: Timestamp, proposals: &mut Proposals) -> Result<(), StoreError> {
+    pub fn tick(
+        &mut self,
+        context: &Context,
+        now: Timestamp,
+        proposals: &mut Proposals,
+        window: &mut Window,
+    ) -> Result<(), StoreError> {
         let elapsed_ms = now.since(self.allowed_at).0.min(1000) as i64;
         self.allowed_at = now;
         let rate = i64::from(self.rate_per_second);
@@ -106,7 +112,7 @@ impl Backlog {
             let count = ((self.allowance_milli / 1000) as usize).min(self.late.len());
             batch.extend(self.late.drain(..count));
         }
-        self.decide(context, &view, batch, now, proposals)
+        self.decide(context, &view, batch, now, proposals, window)
     }
 
     fn decide(
@@ -116,6 +122,7 @@ impl Backlog {
         batch: Vec<(Timestamp, Late)>,
         now: Timestamp,
         proposals: &mut Proposals,
+        window: &mut Window,
     ) -> Result<(), StoreError> {
         let decided_at = context.clock.instant();
         let mut commands = Vec::new();
@@ -138,6 +145,9 @@ impl Backlog {
                 }
             };
             let decided = decide_task(context, view, task, timer.as_ref(), now)?;
+            if decided.lines.is_empty() {
+                arm_again(view, task, now, window)?;
+            }
             self.allowance_milli -= 1000 * decided.lines.len() as i64;
             lines.extend(decided.lines);
             // One entry holds a bounded number of decisions, whatever one task contributes.
@@ -160,6 +170,7 @@ impl Backlog {
                 commands: vec![command],
                 from,
                 first_due: first,
+                dues: Vec::new(),
                 decided_at: Some(decided_at),
             });
         }

@@ -2,8 +2,8 @@
 //! is an entry of the log with a new epoch, and fences the attempts of the node it takes shards from.
 //!
 //! A node is lost when its lease has certainly ended: it has not been heard for longer than the lease it was granted.
-//! The leader before this one is lost sooner, because its lease was its leadership, and that has ended. A node that was
-//! removed from the cluster gets no lease from then on, and is lost like one that has fallen silent at that moment.
+//! The leader before this one is lost sooner, because its lease was its leadership, and that has ended; but once it has
+//! been heard it is a node like others. A node that was removed from the cluster gets no lease from then on, and is lost like one that has fallen silent at that moment.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -71,8 +71,7 @@ impl Membership {
         // The leader hears itself.
         let us = Heard { at: now, incarnation: replica.incarnation(), ahead_us: Some(0), is_member: true };
         heard.insert(self.node, us);
-        let silent = |node: NodeId| self.silent(&heard, node, now);
-        let lost = self.lost(replica.lost_after(), silent);
+        let lost = self.lost(&heard, replica.lost_after(), now);
         // Leases go to the nodes that are up in the tables, and from here on not to the one that is lost.
         let holders = self.nodes.iter().filter(|node| node.up && Some(node.id) != lost);
         replica.grant_leases(holders.map(|node| (node.id, node.incarnation)).collect());
@@ -86,6 +85,7 @@ impl Membership {
                 commands: vec![command],
                 from: From::Membership,
                 first_due: None,
+                dues: Vec::new(),
                 decided_at: None,
             });
         }
@@ -122,10 +122,11 @@ impl Membership {
     }
 
     /// A node that is up in the tables, but whose lease has ended.
-    fn lost(&self, lost_after: Duration, silent: impl Fn(NodeId) -> Duration) -> Option<NodeId> {
+    fn lost(&self, heard: &BTreeMap<NodeId, Heard>, lost_after: Duration, now: Instant) -> Option<NodeId> {
         let is_lost = |node: NodeId| {
-            let silent = silent(node);
-            silent > lost_after || (Some(node) == self.previous_leader && silent > PREVIOUS_LEADER_GRACE)
+            let never_heard = heard.get(&node).is_none_or(|heard| heard.incarnation == 0);
+            let led_before = Some(node) == self.previous_leader && never_heard;
+            self.silent(heard, node, now) > if led_before { PREVIOUS_LEADER_GRACE } else { lost_after }
         };
         self.nodes.iter().filter(|node| node.up).map(|node| node.id).find(|node| is_lost(*node))
     }
@@ -196,9 +197,9 @@ mod tests {
         membership.nodes = vec![row(1), row(2)];
         let lost_after = Duration::from_millis(1000);
         let lost = |heard: &BTreeMap<NodeId, Heard>, now| {
-            membership.lost(lost_after, |node| {
-                if node == NodeId(1) { Duration::ZERO } else { membership.silent(heard, node, now) }
-            })
+            let us = Heard { at: now, incarnation: 7, ahead_us: Some(0), is_member: true };
+            let heard = heard.clone().into_iter().chain([(NodeId(1), us)]).collect();
+            membership.lost(&heard, lost_after, now)
         };
         let removed = |at| Heard { at, incarnation: 7, ahead_us: None, is_member: false };
         // Removed while this node led, and by the leader before it.
@@ -210,6 +211,24 @@ mod tests {
         // It does not come back, whatever it says of itself.
         let again = BTreeMap::from([(NodeId(2), Heard { incarnation: 8, ..removed(at(5000)) })]);
         assert!(membership.arrival(&again, |_| true).is_none());
+    }
+
+    #[test]
+    fn the_leader_before_is_lost_soon_until_it_has_been_heard() {
+        let now = campanile_raft::Clock::system().instant();
+        let at = |ms| now + Duration::from_millis(ms);
+        let mut membership = Membership::new(NodeId(1), Some(NodeId(2)), at(0));
+        membership.nodes = vec![NodeState { id: NodeId(2), incarnation: 7, up: true, ..NodeState::default() }];
+        let lost_after = Duration::from_millis(1000);
+        let heard = |ms, incarnation| {
+            BTreeMap::from([(NodeId(2), Heard { at: at(ms), incarnation, ahead_us: None, is_member: true })])
+        };
+        let grace = PREVIOUS_LEADER_GRACE.as_millis() as u64;
+        assert_eq!(membership.lost(&heard(0, 0), lost_after, at(grace)), None);
+        assert_eq!(membership.lost(&heard(0, 0), lost_after, at(grace + 1)), Some(NodeId(2)));
+        // Heard now and then, it would be lost and come back again and again.
+        assert_eq!(membership.lost(&heard(50, 7), lost_after, at(1050)), None);
+        assert_eq!(membership.lost(&heard(50, 7), lost_after, at(1051)), Some(NodeId(2)));
     }
 
     #[test]

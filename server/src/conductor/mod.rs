@@ -162,11 +162,21 @@ impl Reign {
 
     /// A fire names its run's owner, so the first ones wait until every shard has one.
     fn may_fire(&self) -> bool {
-        self.proposals.has_room() && self.membership.every_shard_has_an_owner()
+        self.proposals.has_room() && self.may_decide()
+    }
+
+    /// What is decided by a clock that jumped may be committed when it is right again: an occurrence that was not late
+    /// would have lapsed, or a timer be taken for one that is not due. So nothing is decided by a clock in doubt.
+    fn may_decide(&self) -> bool {
+        self.membership.every_shard_has_an_owner() && self.context.replica.stamping_allowed()
     }
 
     /// Timers that are due.
     fn ring(&mut self) -> Result<(), StoreError> {
+        if !self.may_decide() {
+            // The clock has jumped since this was waited for. The next tick looks again.
+            return Ok(());
+        }
         let now = self.context.clock.now();
         let due = self.window.advance(now);
         if !due.is_empty() {
@@ -179,7 +189,8 @@ impl Reign {
 
     fn settle(&mut self, finished: proposals::Finished) -> Result<(), StoreError> {
         self.ended(finished.from);
-        self.proposals.settle(finished, self.context.clock.instant(), &self.context.metrics);
+        let clock = &self.context.clock;
+        self.proposals.settle(finished, clock.instant(), clock.now(), &self.context.metrics);
         self.submit()
     }
 
@@ -194,11 +205,11 @@ impl Reign {
     /// Puts decisions into flight. Those that waited too long are made anew.
     fn submit(&mut self) -> Result<(), StoreError> {
         let context = self.context.clone();
-        while let Some(step) = self.proposals.next(context.clock.instant()) {
+        while let Some(step) = self.proposals.next(context.clock.instant(), self.may_decide()) {
             match step {
                 Step::Propose(proposal) => self.proposals.submit(proposal, &context.replica, &context.clock),
                 Step::DecideAgain(undecided) => {
-                    let late = ring::decide_again(&context, undecided, &mut self.proposals)?;
+                    let late = ring::decide_again(&context, undecided, &mut self.proposals, &mut self.window)?;
                     self.backlog.decide_again(late);
                 }
                 Step::GiveBack(proposal) => {
@@ -253,11 +264,11 @@ impl Reign {
     fn tick(&mut self) -> Result<(), StoreError> {
         let now = self.context.clock.now();
         self.membership.tick(&self.context, &mut self.proposals)?;
-        if self.membership.every_shard_has_an_owner() {
+        if self.may_decide() {
             if self.window.wants_filling(now) {
                 self.window.fill(&self.context.replica.store().view(), self.backlog.reads_until(), now)?;
             }
-            self.backlog.tick(&self.context, now, &mut self.proposals)?;
+            self.backlog.tick(&self.context, now, &mut self.proposals, &mut self.window)?;
             self.orphans.tick(&self.context);
             self.housekeeping.tick(&self.context, self.undecided_since(now));
         }
@@ -283,6 +294,8 @@ pub(crate) struct Proposal {
     pub from: From,
     /// The earliest timer it decides, if it decides any.
     pub first_due: Option<Timestamp>,
+    /// The timers of all lines of a fire that is on time.
+    pub dues: Vec<Timestamp>,
     /// When the oldest of its decisions was made. `None` for what does not age.
     pub decided_at: Option<Instant>,
 }

@@ -98,9 +98,8 @@ fn take<T>(gathered: &mut VecDeque<Gathered<T>>, now: Instant, of: impl Fn(&T) -
         return Some(Taken::Stale(undecided.collect()));
     }
     let count = gathered.len().min(LINES);
-    let first_due = gathered.iter().take(count).map(|it| it.due).min()?;
-    let lines = gathered.drain(..count).map(|it| it.line).collect();
-    Some(Taken::Fresh(Fresh { lines, first_due, decided_at }))
+    let (lines, dues): (Vec<T>, Vec<Timestamp>) = gathered.drain(..count).map(|it| (it.line, it.due)).unzip();
+    Some(Taken::Fresh(Fresh { lines, dues, decided_at }))
 }
 
 enum Taken<T> {
@@ -119,7 +118,7 @@ impl<T> Taken<T> {
 
 struct Fresh<T> {
     lines: Vec<T>,
-    first_due: Timestamp,
+    dues: Vec<Timestamp>,
     /// When the oldest of them was decided.
     decided_at: Instant,
 }
@@ -130,7 +129,8 @@ impl<T> Fresh<T> {
             lane: Lane::Fire,
             commands: vec![command(self.lines)],
             from: From::Wheel,
-            first_due: Some(self.first_due),
+            first_due: self.dues.iter().copied().min(),
+            dues: self.dues,
             decided_at: Some(self.decided_at),
         }
     }
@@ -211,14 +211,23 @@ impl Proposals {
         }));
     }
 
-    /// What is next, if there is a place in flight: members, then fires, and what can wait last.
-    pub fn next(&mut self, now: Instant) -> Option<Step> {
+    /// What is next, if there is a place in flight: members, then fires, and what can wait last. What may have to be
+    /// decided anew waits until it `may_decide`.
+    pub fn next(&mut self, now: Instant, may_decide: bool) -> Option<Step> {
         if self.in_flight.len() >= IN_FLIGHT {
             return None;
         }
         if let Some(members) = self.queue.pop_front_if(|proposal| proposal.from == From::Membership) {
             return Some(Step::Propose(members));
         }
+        if may_decide && let Some(step) = self.next_lines(now) {
+            return Some(step);
+        }
+        let proposal = self.queue.pop_front().or_else(|| self.next_expiries())?;
+        Some(if proposal.is_fresh(now) { Step::Propose(proposal) } else { Step::GiveBack(proposal) })
+    }
+
+    fn next_lines(&mut self, now: Instant) -> Option<Step> {
         if !self.given_back.is_empty() {
             let count = self.given_back.len().min(LINES);
             return Some(Step::DecideAgain(self.given_back.drain(..count).collect()));
@@ -226,18 +235,16 @@ impl Proposals {
         if let Some(fires) = take(&mut self.fires, now, of_fire) {
             return Some(fires.into_step(|lines| Command::Fire { lines }));
         }
-        if let Some(attempts) = take(&mut self.attempts, now, of_attempt) {
-            return Some(attempts.into_step(|lines| Command::Attempts { lines }));
-        }
-        let proposal = self.queue.pop_front().or_else(|| self.next_expiries())?;
-        Some(if proposal.is_fresh(now) { Step::Propose(proposal) } else { Step::GiveBack(proposal) })
+        let attempts = take(&mut self.attempts, now, of_attempt)?;
+        Some(attempts.into_step(|lines| Command::Attempts { lines }))
     }
 
     fn next_expiries(&mut self) -> Option<Proposal> {
         let first_due = Some(self.expiries.iter().take(EXPIRIES).map(|(_, due)| *due).min()?);
         let taken = self.expiries.drain(..self.expiries.len().min(EXPIRIES));
         let commands = taken.map(|(task, _)| Command::ExpireTask { task, max_lines: EXPIRE_LINES }).collect();
-        Some(Proposal { lane: Lane::Backlog, commands, from: From::Wheel, first_due, decided_at: None })
+        let dues = Vec::new();
+        Some(Proposal { lane: Lane::Backlog, commands, from: From::Wheel, first_due, dues, decided_at: None })
     }
 
     /// The next proposal that is answered; pending for ever while none is in flight.
@@ -249,7 +256,7 @@ impl Proposals {
     }
 
     /// Counts what was done. What was not answered is queued again, or given back.
-    pub fn settle(&mut self, finished: Finished, now: Instant, metrics: &Metrics) {
+    pub fn settle(&mut self, finished: Finished, now: Instant, time: Timestamp, metrics: &Metrics) {
         let Finished { proposal, result, from } = finished;
         if let Some(due) = proposal.first_due
             && let Some(position) = self.in_flight_due.iter().position(|other| *other == due)
@@ -262,6 +269,9 @@ impl Proposals {
                     let Reply::Lines { done } = *reply else { continue };
                     match command {
                         Command::Fire { lines } => {
+                            for due in &proposal.dues {
+                                metrics.commit_lateness.observe(time.since(*due).0 as f64 / 1000.0);
+                            }
                             metrics.decisions.inc_by(u64::from(done));
                             metrics.stale_decisions.inc_by((lines.len() as u64).saturating_sub(u64::from(done)));
                         }
@@ -338,17 +348,24 @@ mod tests {
         }
         proposals.fire([line(7)], due, start);
         let (lane, from) = (Lane::Fire, From::Membership);
-        proposals.push(Proposal { lane, commands: Vec::new(), from, first_due: None, decided_at: None });
-        assert_eq!(proposed(proposals.next(start)).map(|proposal| proposal.from), Some(From::Membership));
-        assert_eq!(tasks(proposals.next(start)), [7]);
-        let removals = proposed(proposals.next(start)).expect("a batch");
+        proposals.push(Proposal {
+            lane,
+            commands: Vec::new(),
+            from,
+            first_due: None,
+            dues: Vec::new(),
+            decided_at: None,
+        });
+        assert_eq!(proposed(proposals.next(start, true)).map(|proposal| proposal.from), Some(From::Membership));
+        assert_eq!(tasks(proposals.next(start, true)), [7]);
+        let removals = proposed(proposals.next(start, true)).expect("a batch");
         assert_eq!(removals.commands.len(), EXPIRIES);
         // One of them has more to remove, and is asked for again.
         let replies =
             (0..EXPIRIES as u32).map(|place| Reply::Lines { done: if place == 3 { EXPIRE_LINES } else { 1 } });
         let finished = Finished { from: From::Wheel, proposal: removals, result: Ok(replies.collect()) };
-        proposals.settle(finished, start, &Metrics::default());
-        assert_eq!(tasks(proposals.next(start)), [EXPIRIES as u64 + 1, 4]);
+        proposals.settle(finished, start, due, &Metrics::default());
+        assert_eq!(tasks(proposals.next(start, true)), [EXPIRIES as u64 + 1, 4]);
         assert_eq!(proposals.first_due(), None);
     }
 
@@ -367,10 +384,11 @@ mod tests {
         proposals.fire([line(1)], due, start);
         proposals.fire([line(2)], due, start + FRESH / 2);
         let now = start + FRESH;
-        assert_eq!(undecided(proposals.next(now)), [Of::Task(TaskId(1))]);
+        assert!(proposals.next(now, false).is_none(), "the clock is in doubt");
+        assert_eq!(undecided(proposals.next(now, true)), [Of::Task(TaskId(1))]);
         // Decided anew it goes in front, or under load it would never come to be proposed.
         proposals.put_first(vec![line(1)], Vec::new(), due, now);
-        assert_eq!(tasks(proposals.next(now)), [1, 2]);
+        assert_eq!(tasks(proposals.next(now, true)), [1, 2]);
     }
 
     #[test]
@@ -381,13 +399,13 @@ mod tests {
         let mut proposals = Proposals::default();
         proposals.fire([line(1)], due, start);
         for (after, again) in [(FRESH / 2, true), (FRESH, false)] {
-            let proposal = proposed(proposals.next(start)).expect("it is proposed");
+            let proposal = proposed(proposals.next(start, true)).expect("it is proposed");
             let finished = Finished { from: proposal.from, proposal, result: Err(ProposeError::OutcomeUnknown) };
-            proposals.settle(finished, start + after, &metrics);
+            proposals.settle(finished, start + after, due, &metrics);
             assert_eq!(proposals.given_back.is_empty(), again);
         }
-        assert_eq!(undecided(proposals.next(start)), [Of::Task(TaskId(1))]);
-        assert!(proposals.next(start).is_none());
+        assert_eq!(undecided(proposals.next(start, true)), [Of::Task(TaskId(1))]);
+        assert!(proposals.next(start, true).is_none());
     }
 
     #[test]
@@ -397,10 +415,10 @@ mod tests {
         let mut proposals = Proposals::default();
         let commands = vec![Command::Fire { lines: vec![line(1)] }];
         let (lane, from, first_due) = (Lane::Backlog, From::Backlog, Some(due));
-        proposals.push(Proposal { lane, commands, from, first_due, decided_at: Some(start) });
-        let Some(Step::GiveBack(proposal)) = proposals.next(start + FRESH) else { panic!("it is proposed") };
+        proposals.push(Proposal { lane, commands, from, first_due, dues: Vec::new(), decided_at: Some(start) });
+        let Some(Step::GiveBack(proposal)) = proposals.next(start + FRESH, true) else { panic!("it is proposed") };
         proposals.give_back(&proposal);
         assert_eq!(proposals.first_due(), Some(due));
-        assert_eq!(undecided(proposals.next(start + FRESH)), [Of::Task(TaskId(1))]);
+        assert_eq!(undecided(proposals.next(start + FRESH, true)), [Of::Task(TaskId(1))]);
     }
 }

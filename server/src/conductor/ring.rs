@@ -12,7 +12,7 @@ use campanile_store::{StoreError, TaskTimer, View};
 
 use super::Context;
 use super::proposals::{Of, Proposals, Undecided};
-use super::window::Armed;
+use super::window::{Armed, Window};
 use crate::decide::{Decided, decide};
 use crate::plans::PlanError;
 
@@ -64,6 +64,7 @@ pub(crate) fn decide_again(
     context: &Context,
     undecided: Vec<Undecided>,
     proposals: &mut Proposals,
+    window: &mut Window,
 ) -> Result<Vec<Undecided>, StoreError> {
     let (now, decided_at) = (context.clock.now(), context.clock.instant());
     let view = context.replica.store().view();
@@ -81,7 +82,13 @@ pub(crate) fn decide_again(
         }
         first_due = first_due.min(undecided.wake_at);
         match undecided.of {
-            Of::Task(task) => fires.extend(decide_task(context, &view, task, None, now)?.lines),
+            Of::Task(task) => {
+                let lines = decide_task(context, &view, task, None, now)?.lines;
+                if lines.is_empty() {
+                    arm_again(&view, task, now, window)?;
+                }
+                fires.extend(lines);
+            }
             Of::Retry(run, token) => attempts.extend(retry(context, &view, run, token, now)?),
         }
     }
@@ -131,6 +138,16 @@ pub(crate) fn decide_task(
         Ok(planned) => Ok(decide(&state, &planned.spec, &planned.plan, now)),
         Err(error) => unusable(error),
     }
+}
+
+/// A timer that rang and is not due any more, because the clock has gone back, is to ring again. Others are stale.
+pub(crate) fn arm_again(view: &View, task: TaskId, now: Timestamp, window: &mut Window) -> Result<(), StoreError> {
+    if let Some(state) = view.task(task)?
+        && let Some(next) = state.next.filter(|next| next.due_at > now)
+    {
+        window.arm_task(task, next.due_at, TaskTimer::of(&state, next));
+    }
+    Ok(())
 }
 
 /// The attempt a retry timer asks for. None, if the timer is stale.

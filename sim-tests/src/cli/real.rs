@@ -46,6 +46,7 @@ impl Real {
         out.progress("");
         let facts = Facts {
             real_ms: Some(started.elapsed().as_millis() as u64),
+            cpu_ms: None,
             replay: Some(format!("{line} --seed {seed}")),
             ..Facts::default()
         };

@@ -1,10 +1,11 @@
 //! `run`: one seed, in this process.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::output::{Output, write_file, write_with};
 use super::{Case, End, names, simulator};
@@ -55,15 +56,16 @@ impl Run {
         if let Some(planted) = &self.case.planted {
             names::check_planted(planted, &simulator::planted()?)?;
         }
-        let started = Instant::now();
+        let (started, computed) = (Instant::now(), cpu_time());
         let order = Order { scenario, seed, planted: self.case.planted.clone(), plan };
         let mut simulated = simulator::simulate(&order)?;
-        let real = started.elapsed();
+        let (real, cpu) = (started.elapsed(), cpu_time().saturating_sub(computed));
         let facts = Facts {
             pace: Some(order.scenario.pace),
             trace_hash: Some(format!("{:016x}", simulated.trace_hash)),
             simulated_ms: Some(simulated.simulated.as_millis() as u64),
             real_ms: Some(real.as_millis() as u64),
+            cpu_ms: Some(cpu.as_millis() as u64),
             replay: Some(self.case.replay_line(seed)),
         };
         if let Some(file) = &self.plan_out {
@@ -76,6 +78,11 @@ impl Run {
         out.print(&summary, report::text)?;
         Ok(End::held(summary.held))
     }
+}
+
+/// How long this process has computed.
+fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
 
 /// What the invariants say, and the scenario's expectations where it is known.

@@ -35,6 +35,7 @@ fn summary(history: &History, what: &str) -> Summary {
         replay: Some("campanile-sim replay --seed 7".into()),
         simulated_ms: Some(60_000),
         real_ms: Some(200),
+        cpu_ms: None,
         ..Facts::default()
     };
     Summary::of(history, &verdict, facts)

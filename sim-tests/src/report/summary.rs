@@ -57,6 +57,9 @@ pub struct Facts {
     /// What it cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub real_ms: Option<u64>,
+    /// What it cost of a processor: less than `real_ms` on a machine that does other things too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
     /// The command line that runs it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<String>,

@@ -1,8 +1,8 @@
 //! What every command handler works with: the state as the entry has left it so far, ids, effects, rejections.
 
 use campanile_model::{
-    Code, Command, LogPlace, Millis, Next, NodeId, Rejection, Reply, ShardId, ShardOwner, TaskChange, TaskId, TaskName,
-    TaskReply, TaskState, TaskStatus, Timestamp, Token, planted, sometimes,
+    Code, Command, LogPlace, Millis, NodeId, Rejection, Reply, ShardId, ShardOwner, TaskChange, TaskId, TaskName,
+    TaskReply, TaskState, Timestamp, Token, planted, sometimes,
 };
 
 use super::Cached;
@@ -138,7 +138,7 @@ impl<'a> Apply<'a> {
     pub fn arm(&mut self, task: &TaskState) {
         let Some(next) = task.next else { return };
         let wake_at = next.due_at.max(self.time);
-        let timer = task_timer(task, next);
+        let timer = TaskTimer::of(task, next);
         tables::put_task_timer(self.overlay, wake_at, task.id, &timer);
         self.emit(Effect::TaskArmed { task: task.id, wake_at, timer });
     }
@@ -171,10 +171,4 @@ pub(super) fn check_version(task: &TaskState, wanted: Option<u32>) -> Answer<()>
 
 pub(super) fn task_reply(task: &TaskState, change: TaskChange) -> Reply {
     Reply::Task(TaskReply { id: task.id, version: task.version, change, status: task.status, next: task.next })
-}
-
-/// What the time index is to know of the task.
-pub(super) fn task_timer(task: &TaskState, next: Next) -> TaskTimer {
-    let paused = task.status == TaskStatus::Paused;
-    TaskTimer { version: task.version, next, one_shot: task.one_shot, paused }
 }

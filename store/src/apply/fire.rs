@@ -9,6 +9,7 @@ use campanile_model::{
 
 use super::context::{Answer, Apply};
 use super::runs::Start;
+use crate::TaskTimer;
 use crate::effect::Effect;
 use crate::tables;
 
@@ -30,7 +31,7 @@ impl Apply<'_> {
         };
         if next.due_at > self.time && !planted!(EarlyFire) {
             // The clock that found it due was ahead of the log's. Its row in the time index is still there.
-            let timer = super::context::task_timer(&task, next);
+            let timer = TaskTimer::of(&task, next);
             self.emit(Effect::TaskArmed { task: task.id, wake_at: next.due_at, timer });
             return Ok(false);
         }
