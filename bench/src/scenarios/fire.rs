@@ -1,11 +1,12 @@
 //! How fast fires are committed and applied on all three nodes, and how late. Nothing is delivered meanwhile: the
 //! receiver never answers, and a node may have one connection to it.
 //!
-//! A figure is taken only if every occurrence was decided once and every run stands on every node.
+//! Where not all have been applied a while after the last was due, the rate is that of those that were, and the row
+//! says so; what is too late is caught up with at a bounded rate.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use campanile_client::Client;
 use campanile_model::{Millis, NodeId, Timestamp};
@@ -16,7 +17,6 @@ use tokio::time::sleep;
 use super::BenchOptions;
 use super::tasks::{BATCH, batch_json, repeating_json};
 use crate::clock;
-use crate::cluster::ProcessCluster;
 use crate::exposition::Exposition;
 use crate::load::{Endpoint, Load as Submit};
 use crate::report::{Floor, Row};
@@ -27,6 +27,9 @@ const CONNECTIONS: usize = 6;
 /// For putting tasks in place before the first is due: a third of the rate that batches have to reach.
 const PLACING_PER_SECOND: u64 = 20_000;
 const SETTLE: Duration = Duration::from_secs(60);
+/// How long fires may be late before they no longer count: then they are the backlog's.
+const LATEST: Duration = Duration::from_secs(10);
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 
 /// One-shot tasks, submitted in the order in which they are due.
@@ -59,7 +62,8 @@ struct Load {
 }
 
 struct Fired {
-    /// From the first due instant until all had been applied on all nodes.
+    applied: u64,
+    /// From the first due instant until so many had been applied on all nodes.
     took: Duration,
     p50_ms: f64,
     p99_ms: f64,
@@ -70,12 +74,12 @@ impl Fired {
     fn row(&self, name: &str, load: Load, what: &str) -> Row {
         let (p50_ms, p99_ms, max_ms) = (Some(self.p50_ms), Some(self.p99_ms), Some(self.max_ms));
         let took = self.took.as_secs_f64();
-        let row = Row { p50_ms, p99_ms, max_ms, ..Row::new(name, load.count as f64 / took, "fires/s") };
+        let row = Row { p50_ms, p99_ms, max_ms, ..Row::new(name, self.applied as f64 / took, "fires/s") };
         let within = load.within.to_std().as_secs();
         row.detail(format!(
-            "{} {what}, due over {within} s, applied on all nodes after {took:.2} s; lateness of the commit, from a \
+            "{} {what}, due over {within} s, {} applied on all nodes after {took:.2} s; lateness of the commit, from a \
              histogram",
-            load.count
+            load.count, self.applied
         ))
     }
 }
@@ -96,37 +100,35 @@ where
     ensure!(in_place, "putting {} tasks in place took longer than {} s", load.count, placing.as_secs());
 
     let leader = cluster.leader(SETTLE).await?;
-    let nodes: Vec<Client> = cluster.ids().into_iter().map(|id| cluster.node(id).client.clone()).collect();
+    let ask = |id: NodeId| Client::builder([cluster.node(id).api.as_str()]).attempt_timeout(ASK_TIMEOUT).build();
+    let nodes = cluster.ids().into_iter().map(ask).collect::<Result<Vec<Client>, _>>()?;
     sleep(load.within.to_std() + start.since(clock::now()).to_std()).await;
-    let deadline = Instant::now() + SETTLE;
-    while !applied_everywhere(&nodes, load.count).await? {
-        ensure!(Instant::now() < deadline, "not all of {} fires were applied after {} s", load.count, SETTLE.as_secs());
+    let deadline = Instant::now() + LATEST;
+    let mut applied = applied_everywhere(&nodes).await?;
+    while applied < load.count && Instant::now() < deadline {
         sleep(POLL).await;
+        applied = applied_everywhere(&nodes).await?;
     }
     let took = clock::now().since(start).to_std();
-    figures(&cluster, leader, load.count, took).await
+    figures(&ask(leader)?, applied, load.count, took).await
 }
 
-/// Whether every node has a live run of every fire.
-async fn applied_everywhere(nodes: &[Client], count: u64) -> Result<bool> {
+/// How many fires stand as live runs on every node.
+async fn applied_everywhere(nodes: &[Client]) -> Result<u64> {
+    let mut least = u64::MAX;
     for node in nodes {
-        let live = exposition(node).await?.value("campanile_live_runs")?;
-        if (live as u64) < count {
-            return Ok(false);
-        }
+        least = least.min(exposition(node).await?.value("campanile_live_runs")? as u64);
     }
-    Ok(true)
+    Ok(least)
 }
 
-async fn figures(cluster: &ProcessCluster, leader: NodeId, count: u64, took: Duration) -> Result<Fired> {
-    let metrics = exposition(&cluster.node(leader).client).await?;
+async fn figures(leader: &Client, applied: u64, count: u64, took: Duration) -> Result<Fired> {
+    let metrics = exposition(leader).await?;
     let decisions = metrics.value("campanile_decisions_total")? as u64;
-    if decisions != count {
-        bail!("the leader committed {decisions} decisions of {count}: another led meanwhile, or something fired twice");
-    }
+    ensure!(decisions <= count, "the leader committed {decisions} decisions of {count}: something fired twice");
     let lateness = metrics.histogram("campanile_commit_lateness_seconds")?;
     let at = |quantile: f64| lateness.quantile(quantile).map(|seconds| seconds * 1000.0).context("an empty histogram");
-    Ok(Fired { took, p50_ms: at(0.5)?, p99_ms: at(0.99)?, max_ms: at(1.0)? })
+    Ok(Fired { applied, took, p50_ms: at(0.5)?, p99_ms: at(0.99)?, max_ms: at(1.0)? })
 }
 
 async fn exposition(node: &Client) -> Result<Exposition> {
