@@ -30,19 +30,30 @@ pub fn decide(task: &TaskState, spec: &TaskSpec, plan: &Plan, now: Timestamp) ->
     }
     let paused = task.status == TaskStatus::Paused;
     let mut decided = Decided { lines: Vec::new(), more: next.is_some_and(|next| next.due_at <= now) };
-    let mut fires = 0;
     for (position, occurrence) in occurrences.iter().enumerate() {
         let after = occurrences.get(position + 1).copied().or(next);
         let reason = if paused { Some(Reason::Paused) } else { lapse(&spec.catch_up, occurrence, after, now) };
         push(&mut decided.lines, task, *occurrence, reason, after);
-        fires += u32::from(reason.is_none());
+    }
+    decided
+}
+
+/// Until where `lines` decide a task's occurrences. It ends with the last of its remaining fires, and what the lines
+/// after that one say does nothing: unless `apply` lets one of the fires lapse, which no line can foresee.
+pub fn decided_until(task: &TaskState, lines: &[FireLine]) -> Timestamp {
+    let mut fires = 0;
+    let mut until = Timestamp::MIN;
+    for line in lines.iter().filter(|line| line.task == task.id) {
+        until = match line.decision {
+            Decision::Fire => line.scheduled_at,
+            Decision::Lapse { last, .. } => last,
+        };
+        fires += u32::from(line.decision == Decision::Fire);
         if task.remaining.is_some_and(|remaining| fires >= remaining) {
-            // It ends with this one. If `apply` lets one of them lapse instead, the task is armed again.
-            decided.more = false;
             break;
         }
     }
-    decided
+    until
 }
 
 /// Why `occurrence` does not fire at `now`, if it does not. `after` is the occurrence that follows it.
@@ -245,15 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_decided_after_the_last_of_the_remaining_fires() {
+    fn a_task_is_decided_until_the_last_of_its_remaining_fires() {
         let all = CatchUp { policy: CatchUpPolicy::FireAll, ..CatchUp::default() };
         let (mut task, spec, plan) = every("10s", all);
-        task.remaining = Some(2);
-        let decided = decide(&task, &spec, &plan, at(45));
-        let scheduled: Vec<Timestamp> = decided.lines.iter().map(|line| line.scheduled_at).collect();
+        let lines = decide(&task, &spec, &plan, at(45)).lines;
+        assert_eq!(decided_until(&task, &lines), at(40));
         // What a definition that comes after has to say about 30 and 40 is not taken from it.
-        assert_eq!((scheduled, decided.more), (vec![at(10), at(20)], false));
-        task.remaining = None;
-        assert_eq!(decide(&task, &spec, &plan, at(45)).lines.len(), 4);
+        task.remaining = Some(2);
+        assert_eq!(decided_until(&task, &lines), at(20));
+        assert_eq!(decided_until(&task, &[]), Timestamp::MIN);
     }
 }

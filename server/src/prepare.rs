@@ -15,7 +15,7 @@ use campanile_store::{StoreError, View};
 use campanile_timer::{Anchors, Plan};
 use rand::{Rng, rngs::SmallRng};
 
-use crate::decide::decide;
+use crate::decide::{decide, decided_until};
 use crate::plans::{PlanError, Plans};
 use crate::secret;
 
@@ -53,7 +53,7 @@ impl Preparer {
         }
         work.settle(&self.plans, &current)?;
         let anchors = Anchors { created_at: current.created_at, version_at: time, spread: current.spread };
-        let decided_until = current.decided_until.max(work.settled_until(&current));
+        let decided_until = current.decided_until.max(decided_until(&current, &work.lines));
         let next = Plan::compile(&put.spec, anchors)?.first(decided_until);
         put.prepared = Some(PreparedPut { expected, unchanged: false, next, spread: current.spread });
         Ok(())
@@ -112,15 +112,6 @@ impl Work<'_> {
         }
         self.lines.extend(decided.lines);
         Ok(())
-    }
-
-    /// The last occurrence that the lines decide for this task.
-    fn settled_until(&self, task: &TaskState) -> Timestamp {
-        let last = self.lines.iter().rev().find(|line| line.task == task.id);
-        last.map_or(Timestamp::MIN, |line| match line.decision {
-            campanile_model::Decision::Fire => line.scheduled_at,
-            campanile_model::Decision::Lapse { last, .. } => last,
-        })
     }
 }
 

@@ -10,8 +10,6 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use campanile_client::Client;
 use campanile_model::{Millis, NodeId, Timestamp};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::BenchOptions;
@@ -19,6 +17,7 @@ use super::tasks::{BATCH, batch_json, repeating_json};
 use crate::clock;
 use crate::exposition::Exposition;
 use crate::load::{Endpoint, Load as Submit};
+use crate::receiver::{Behaviour, Receiver};
 use crate::report::{Floor, Row};
 
 pub const BURST: &str = "fire_commit_burst";
@@ -30,6 +29,8 @@ const SETTLE: Duration = Duration::from_secs(60);
 /// How long fires may be late before they no longer count: then they are the backlog's.
 const LATEST: Duration = Duration::from_secs(10);
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// The receiver's answers take longer than the measurement.
+const NEVER: Duration = Duration::from_secs(3600);
 const POLL: Duration = Duration::from_millis(20);
 
 /// One-shot tasks, submitted in the order in which they are due.
@@ -89,10 +90,11 @@ where
     F: Fn(&str, Timestamp, u64) -> Bytes + Send + Sync + 'static,
 {
     let cluster = options.cluster_with(&["--http-connections-per-host", "1"]).await?;
-    let silent = Silent::start().await?;
+    let receiver = Receiver::start()?;
+    receiver.set_behaviour(Behaviour { delay: NEVER, ..Behaviour::default() });
     let placing = Duration::from_secs(2 + load.count / PLACING_PER_SECOND);
     let start = clock::now().saturating_add(placing.into());
-    let (url, requests) = (silent.url.clone(), load.count / BATCH as u64);
+    let (url, requests) = (receiver.url(), load.count / BATCH as u64);
     let submit = Submit::closed(Endpoint::Batch, CONNECTIONS, requests, placing);
     let body = move |n: u64| batch(&url, start, n * BATCH as u64);
     let submitted = submit.run(&cluster.endpoints(), body).await?;
@@ -133,30 +135,4 @@ async fn figures(leader: &Client, applied: u64, count: u64, took: Duration) -> R
 
 async fn exposition(node: &Client) -> Result<Exposition> {
     Ok(Exposition::new(node.metrics().await?))
-}
-
-/// A receiver that takes connections and never answers.
-struct Silent {
-    url: String,
-    accepting: JoinHandle<()>,
-}
-
-impl Silent {
-    async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}/hook", listener.local_addr()?);
-        let accepting = tokio::spawn(async move {
-            let mut open = Vec::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                open.push(stream);
-            }
-        });
-        Ok(Self { url, accepting })
-    }
-}
-
-impl Drop for Silent {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
 }

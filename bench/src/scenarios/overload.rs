@@ -50,7 +50,8 @@ pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
     let flood = Flood { per_second: TIMES * peak / BATCH as f64 };
     let load = Load { flood: Some(flood), ..Load::closed(Endpoint::Batch, CONNECTIONS, u64::MAX, AHEAD + within) };
     let flooded = load.run(&nodes, body).await?;
-    let recovery = recovery(&nodes).await?;
+    // Counted from the end of the flood, while its last requests still wait for their answers.
+    let recovery = flooded.took.saturating_sub(AHEAD + within) + recovery(&nodes).await?;
     ensure!(receiver.wait_occurrences(placed.tasks.len(), SETTLE).await, "not all that came due was delivered");
 
     let mut lateness = Latencies::default();
@@ -73,7 +74,7 @@ pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
     ])
 }
 
-/// How long after the flood a submit is answered as ever, on every node.
+/// How long it takes until a submit is answered as ever, on every node.
 async fn recovery(nodes: &[String]) -> Result<Duration> {
     let ended = Instant::now();
     let mut recovered = Duration::ZERO;
