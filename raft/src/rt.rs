@@ -169,6 +169,7 @@ pub mod links {
     use std::task::{Context, Poll, ready};
     use std::time::Duration;
 
+    use madsim::task::NodeId;
     use rand::RngExt;
     use tokio::net::TcpStream;
 
@@ -177,7 +178,7 @@ pub mod links {
 
     thread_local! {
         static CUT: RefCell<BTreeSet<(IpAddr, IpAddr)>> = const { RefCell::new(BTreeSet::new()) };
-        static MACHINES: RefCell<BTreeMap<String, IpAddr>> = const { RefCell::new(BTreeMap::new()) };
+        static MACHINES: RefCell<BTreeMap<NodeId, IpAddr>> = const { RefCell::new(BTreeMap::new()) };
         static REPLAY_PER_MILLE: Cell<u32> = const { Cell::new(0) };
         static WATCHER: RefCell<Option<Watcher>> = const { RefCell::new(None) };
     }
@@ -198,14 +199,14 @@ pub mod links {
 
     /// The addresses of this machine and of another.
     fn ends(address: &str) -> Option<(IpAddr, IpAddr)> {
-        let machine = madsim::plugin::node().to_string();
+        let machine = madsim::plugin::node();
         let ours = MACHINES.with_borrow(|machines| machines.get(&machine).copied())?;
         let theirs = address.parse::<SocketAddr>().ok()?.ip();
         Some((ours, theirs))
     }
 
     /// The address of a machine, so that connections from it can be told.
-    pub fn set_address(machine: String, address: IpAddr) {
+    pub fn set_address(machine: NodeId, address: IpAddr) {
         MACHINES.with_borrow_mut(|machines| machines.insert(machine, address));
     }
 

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::history::{History, Timed};
+use crate::history::{History, Message};
 use crate::plan::DrawnPlan;
 use crate::scenario::Scenario;
 
@@ -23,7 +23,7 @@ pub struct Order {
 pub struct Simulated {
     pub history: History,
     /// Every call between nodes. Pictures show those around a failure.
-    pub messages: Vec<Timed>,
+    pub messages: Vec<Message>,
     /// What was drawn, or given.
     pub plan: DrawnPlan,
     /// Over everything that happened, to the byte.

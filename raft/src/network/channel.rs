@@ -231,6 +231,11 @@ impl Channel {
         Ok(sender)
     }
 
+    /// The peer has answered, on a call that stays open.
+    pub fn note_answer(&self) {
+        *self.heard() = instant();
+    }
+
     fn heard(&self) -> std::sync::MutexGuard<'_, Instant> {
         self.inner.heard.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -245,7 +250,7 @@ struct Silence<'a> {
 impl Silence<'_> {
     fn answered(mut self) {
         self.answered = true;
-        *self.channel.heard() = instant();
+        self.channel.note_answer();
     }
 }
 

@@ -22,6 +22,7 @@ use openraft::raft::{
 use openraft::{OptionalSend, RaftNetworkV2};
 
 use super::channel::{CallError, Channel};
+use super::heartbeat::Heartbeats;
 use super::snapshot::send_snapshot;
 use super::stream::{self as frames, AppendRequest, AppendResult, FrameReader};
 use super::wire::{self, Call, TransferAnswer, TransferMessage, VoteAnswer, VoteMessage};
@@ -96,7 +97,8 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
     }
 
     async fn new_heartbeat_client(&mut self, target: u64, node: &PeerNode) -> Peer {
-        self.peer(target, node, Traffic::Control)
+        let peer = self.peer(target, node, Traffic::Control);
+        Peer { heartbeats: Some(Heartbeats::new(peer.channel.clone())), ..peer }
     }
 
     async fn new_snapshot_client(&mut self, target: u64, node: &PeerNode) -> Peer {
@@ -109,6 +111,7 @@ impl Peers {
         Peer {
             channel: self.channel(NodeId(target), &node.peer, traffic),
             control: self.channel(NodeId(target), &node.peer, Traffic::Control),
+            heartbeats: None,
             metrics: self.inner.metrics.clone(),
         }
     }
@@ -119,6 +122,8 @@ pub struct Peer {
     channel: Channel,
     /// Votes are urgent whoever sends them.
     control: Channel,
+    /// Where this is what sends heartbeats: each is, to openraft, a stream of one append request.
+    heartbeats: Option<Heartbeats>,
     metrics: Arc<Metrics>,
 }
 
@@ -175,6 +180,14 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     where
         S: Stream<Item = AppendRequest> + OptionalSend + Unpin + 'static,
     {
+        if let Some(heartbeats) = &mut self.heartbeats {
+            let answers = stream::unfold((heartbeats, input), |(heartbeats, mut input)| async move {
+                let request = input.next().await?;
+                let answer = heartbeats.send(&request).await.map_err(rpc_error);
+                Some((answer, (heartbeats, input)))
+            });
+            return Box::pin(async move { Ok(answers.boxed()) });
+        }
         let channel = self.channel.clone();
         Box::pin(async move {
             let sent = Arc::new(AtomicU64::new(0));

@@ -4,10 +4,11 @@
 //!    A call that does not match is refused by name, never interpreted.
 //! 2. [`channel`] is a connection to one peer, re-made with back-off, with a deadline on every call.
 //! 3. [`stream`] frames long-lived bodies: log replication and snapshots.
-//! 4. [`client`] is what openraft calls; [`server`] is what answers.
+//! 4. [`client`] is what openraft calls, [`heartbeat`] its part that keeps a leader in office; [`server`] is what answers.
 
 pub mod channel;
 pub mod client;
+pub mod heartbeat;
 pub mod server;
 pub mod snapshot;
 pub mod stream;

@@ -4,14 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::history::{Event, Timed};
+use crate::history::{Event, Message, Timed};
 
 /// The history so far. Clones share it.
 #[derive(Clone)]
 pub struct Recorder {
     start: Instant,
     events: Arc<Mutex<Vec<Timed>>>,
-    messages: Arc<Mutex<Vec<Timed>>>,
+    messages: Arc<Mutex<Vec<Message>>>,
 }
 
 impl Recorder {
@@ -32,13 +32,12 @@ impl Recorder {
         events.push(Timed { t, event });
     }
 
-    /// Messages are many, and only for pictures: they are kept apart.
-    pub fn record_message(&self, message: Event) {
-        let t = self.now();
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(Timed { t, event: message });
+    /// Messages are only for pictures: they are kept apart.
+    pub fn record_message(&self, message: Message) {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
     }
 
-    pub fn take_messages(&self) -> Vec<Timed> {
+    pub fn take_messages(&self) -> Vec<Message> {
         std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

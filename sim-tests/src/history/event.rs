@@ -62,6 +62,24 @@ pub struct Timed {
     pub event: Event,
 }
 
+/// A call between nodes before it is an event: they are many, and few become one.
+#[derive(Clone, Copy, Debug)]
+pub struct Message {
+    /// Microseconds since the start.
+    pub t: u64,
+    pub from: NodeId,
+    pub to: NodeId,
+    pub what: &'static str,
+    pub dropped: bool,
+}
+
+impl From<Message> for Timed {
+    fn from(message: Message) -> Self {
+        let Message { t, from, to, what, dropped } = message;
+        Self { t, event: Event::Message { from, to, what: what.to_owned(), dropped } }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {

@@ -32,11 +32,11 @@ impl History {
     }
 
     /// Adds the messages around what was violated, for pictures: all of them would be most of a history.
-    pub fn add_messages(&mut self, messages: Vec<Timed>, verdict: &Verdict) {
+    pub fn add_messages(&mut self, messages: Vec<Message>, verdict: &Verdict) {
         let around: Vec<u64> = verdict.violations().map(|violation| violation.t).collect();
         let is_near = |t: u64| around.iter().any(|violated| violated.abs_diff(t) <= AROUND_US);
         let near = messages.into_iter().filter(|message| is_near(message.t)).take(MOST_MESSAGES);
-        self.events.extend(near);
+        self.events.extend(near.map(Timed::from));
         // Stable: what happened at one instant keeps its order.
         self.events.sort_by_key(|event| event.t);
     }

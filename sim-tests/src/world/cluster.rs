@@ -123,7 +123,7 @@ impl Cluster {
             .init(move || live(life.clone()))
             .build();
         self.names.set(handle.id(), id);
-        campanile_raft::rt::links::set_address(handle.id().to_string(), machine_ip);
+        campanile_raft::rt::links::set_address(handle.id(), machine_ip);
         self.hosts.insert(id, Host { id, machine: handle.id(), disk, clock, terminate, up: true });
     }
 

@@ -25,7 +25,7 @@ use crate::drive::draw;
 use crate::drive::final_state;
 use crate::drive::receiver::Receiver;
 use crate::drive::recorder::Recorder;
-use crate::history::{Event, FORMAT, Header, History, Source, Timed};
+use crate::history::{Event, FORMAT, Header, History, Message, Source, Timed};
 use crate::order::{Order, Simulated};
 use crate::plan::{DrawnPlan, PlannedOperation};
 use crate::scenario::{Pace, Scenario};
@@ -88,7 +88,7 @@ struct World;
 struct Ran {
     events: Vec<Timed>,
     /// Calls between nodes.
-    messages: Vec<Timed>,
+    messages: Vec<Message>,
     /// How many packets there were.
     network_messages: u64,
     simulated: Duration,

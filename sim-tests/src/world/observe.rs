@@ -12,21 +12,21 @@ use campanile_raft::rt::links;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::drive::recorder::Recorder;
-use crate::history::{Event, NodeEvent, RunRow, TaskRow};
+use crate::history::{Event, Message, NodeEvent, RunRow, TaskRow};
 
 /// Which node a madsim node is. Clones share it.
 #[derive(Clone, Default)]
 pub struct Names {
-    names: Arc<Mutex<BTreeMap<String, NodeId>>>,
+    names: Arc<Mutex<BTreeMap<madsim::task::NodeId, NodeId>>>,
 }
 
 impl Names {
     pub fn set(&self, machine: madsim::task::NodeId, node: NodeId) {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(machine.to_string(), node);
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(machine, node);
     }
 
     fn current(&self) -> NodeId {
-        let machine = madsim::plugin::node().to_string();
+        let machine = madsim::plugin::node();
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         names.get(&machine).copied().unwrap_or_default()
     }
@@ -99,9 +99,9 @@ fn watch_messages(recorder: Recorder, names: Names) {
     links::watch(move |address, what, dropped| {
         let to = address.parse().map(|address: SocketAddr| address.ip());
         let Ok(IpAddr::V4(to)) = to else { return };
-        let what = what.rsplit('/').next().unwrap_or(what).to_owned();
+        let what = what.rsplit('/').next().unwrap_or(what);
         let to = NodeId(u64::from(to.octets()[3]));
-        recorder.record_message(Event::Message { from: names.current(), to, what, dropped });
+        recorder.record_message(Message { t: recorder.now(), from: names.current(), to, what, dropped });
     });
 }
 
