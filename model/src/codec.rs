@@ -4,6 +4,7 @@
 //! form of the type follows. A reader accepts the current version and refuses every other by name; when a struct
 //! changes, its old form stays beside it as `V1`, and [`Versioned::decode_previous`] upgrades it.
 
+use bincode::enc::write::SizeWriter;
 use bincode::{Decode, Encode};
 
 /// No value is larger than this; a length that claims more is refused before anything is allocated for it.
@@ -52,6 +53,14 @@ pub fn encode<T: Versioned>(value: &T) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     encode_into(value, &mut out);
     out
+}
+
+/// How many bytes values take inside of an encoding, each after the other.
+pub fn encoded_len<T: Encode>(values: &[T]) -> usize {
+    let mut size = SizeWriter::default();
+    // It fails as rarely as encoding into memory does.
+    bincode::encode_into_writer(values, &mut size, CONFIG).expect("encoding into memory cannot fail");
+    size.bytes_written
 }
 
 /// Reads a whole value; bytes left over are an error.

@@ -35,12 +35,12 @@ impl Heartbeats {
         let request = frames::encode_append(request);
         #[cfg(madsim)]
         crate::rt::links::sent(self.channel.address(), wire::APPEND.path);
-        if let Some(call) = self.open.take() {
-            if let Ok(answer) = self.exchange(call, request.clone()).await {
-                return Ok(answer);
-            }
-            // The follower has ended the call since the last one. A heartbeat may be sent twice.
+        if let Some(call) = self.open.take()
+            && let Ok(answer) = self.exchange(call, request.clone()).await
+        {
+            return Ok(answer);
         }
+        // None is open, or the follower has ended it since the last one. A heartbeat may be sent twice.
         let call = self.begin().await?;
         self.exchange(call, request).await.map_err(|error| CallError::Lost(error.to_string()))
     }

@@ -10,7 +10,7 @@ use crate::error::MembershipError;
 use crate::form::{LogIdForm, VoteForm};
 
 /// Version of everything said on the peer port.
-pub const PROTOCOL: &str = "1";
+pub const PROTOCOL: &str = "2";
 
 /// Headers of every call.
 pub const HEADER_PROTOCOL: &str = "campanile-protocol";
@@ -72,7 +72,7 @@ messages! {
     SnapshotChunk: "snapshot chunk",
     SnapshotAnswer: "snapshot answer",
     ProposeMessage: "proposal",
-    ProposeAnswer: "proposal answer",
+    ProposeAnswers: "proposal answers",
     ReadIndexAnswer: "read index answer",
     BeatMessage: "beat",
     BeatAnswer: "beat answer",
@@ -147,22 +147,34 @@ pub struct SnapshotAnswer {
     pub vote: VoteForm,
 }
 
+/// Proposals of one lane, in the order in which they were made.
 #[derive(Debug, Encode, Decode)]
 pub struct ProposeMessage {
-    /// The term of the leader it is meant for.
+    /// The term of the leader they are meant for.
     pub term: u64,
-    /// Drawn by the sender when it starts, and the number of this proposal in that life.
+    /// Drawn by the sender when it starts.
     pub origin: u64,
-    pub sequence: u64,
     pub lane: u8,
-    pub commands: Vec<Command>,
+    pub proposals: Vec<ForwardedProposal>,
 }
 
 #[derive(Debug, Encode, Decode)]
+pub struct ForwardedProposal {
+    /// Its number in the sender's life.
+    pub sequence: u64,
+    pub commands: Vec<Command>,
+}
+
+/// One for each proposal of a message.
+#[derive(Debug, Encode, Decode)]
+pub struct ProposeAnswers(pub Vec<ProposeAnswer>);
+
+/// What became of a proposal.
+#[derive(Clone, Debug, Encode, Decode)]
 pub enum ProposeAnswer {
     Replies(Vec<Reply>),
     Rejected(Rejection),
-    /// This node does not lead, or not yet; nothing was appended.
+    /// The node asked does not lead, or not yet; nothing was appended.
     NotLeader,
     Overloaded {
         retry_after_ms: u64,

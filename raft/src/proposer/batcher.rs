@@ -23,7 +23,6 @@ use crate::types::{Proposal, TypeConfig};
 
 /// Proposals put together are at most about this large.
 const ENTRY_BYTES: usize = 512 << 10;
-const ENTRY_COMMANDS: usize = 4096;
 /// Ids an entry may give out, below the 65,536 that there are.
 const ENTRY_IDS: usize = 60_000;
 /// A proposal that conflicted this often is answered with its conflict.
@@ -132,7 +131,7 @@ impl Batcher {
             order.reverse();
         }
         order.into_iter().find_map(|lane| {
-            let jobs = self.lanes.take(lane, ENTRY_BYTES, ENTRY_COMMANDS);
+            let jobs = self.lanes.take(lane, ENTRY_BYTES, lane.entry_commands());
             (!jobs.is_empty()).then_some((lane, jobs))
         })
     }

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use campanile_model::{Command, Rejection, Reply, filled};
+use campanile_model::{Command, Reply, filled};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::config::Limits;
+pub use crate::network::wire::ProposeAnswer as Answer;
 
 /// What a proposal is for. Lower lanes wait for higher ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +35,15 @@ impl Lane {
         Self::ALL.get(usize::from(number)).copied()
     }
 
+    /// Commands of one entry, about. What fires goes before clients' writes into the log and still waits for those in
+    /// front of it there: few and small entries of them.
+    pub fn entry_commands(self) -> usize {
+        match self {
+            Self::Api => 512,
+            Self::Fire | Self::Outcome | Self::Backlog => 4096,
+        }
+    }
+
     /// How long a proposal waits to be taken. Then it is withdrawn, and nothing of it was appended: what was right to
     /// propose may not be right any more, and a client can ask another time.
     pub fn patience(self) -> Duration {
@@ -43,17 +53,6 @@ impl Lane {
             Self::Outcome | Self::Api => Duration::from_secs(5),
         }
     }
-}
-
-/// What became of a proposal on this node.
-#[derive(Debug)]
-pub enum Answer {
-    Replies(Vec<Reply>),
-    Rejected(Rejection),
-    /// Nothing was appended.
-    NotLeader,
-    ClockSkew,
-    OutcomeUnknown,
 }
 
 /// A proposal that waits, or is in flight.
@@ -184,12 +183,12 @@ impl Lanes {
             in_flight: AtomicUsize::new(0),
             max_in_flight,
         };
-        let share = (limits.entries_in_flight / 4).max(1);
+        let share = (limits.entries_in_flight / 4).max(2);
         Self {
             slots: [
                 slot(limits.fire_bytes, 2 * share),
                 slot(limits.outcome_bytes, share),
-                slot(limits.api_bytes, share),
+                slot(limits.api_bytes, share / 2),
                 slot(limits.backlog_bytes, share),
             ],
             arrived: Notify::new(),
@@ -220,6 +219,11 @@ impl Lanes {
         for job in jobs.into_iter().rev() {
             self.slot(job.lane).queue().push_front(job);
         }
+        self.arrived.notify_one();
+    }
+
+    /// Has whoever waits in [`Self::arrived`] look again.
+    pub fn look_again(&self) {
         self.arrived.notify_one();
     }
 
@@ -268,7 +272,7 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
-    use campanile_model::{Code, TaskId};
+    use campanile_model::{Code, Rejection, TaskId};
 
     use super::*;
     use crate::config::Limits;

@@ -1,6 +1,7 @@
 //! Takes commands from anywhere in the cluster into the log.
 //!
-//! 1. On the leader, proposals wait in the [`lanes`], each with bounded bytes; on another node they are forwarded.
+//! 1. Proposals wait in [`lanes`], each with bounded bytes. On another node than the leader the [`forwarder`] takes them
+//!    from there to the leader's.
 //! 2. The [`batcher`], one task, puts proposals of a lane together, stamps the time, has them prepared and appends them as
 //!    one entry. Order within a lane is kept; several entries are in flight.
 //! 3. A proposal that conflicted with another is prepared again. Otherwise its replies are the answer.
@@ -9,32 +10,32 @@
 //! waited in its lane for too long is withdrawn, and the caller is told that nothing was appended.
 
 mod batcher;
+mod forwarder;
 mod lanes;
 mod once;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use campanile_model::codec::encode;
-use campanile_model::{Code, Command, Entry, NodeId, Rejection, Reply, Timestamp, planted, sometimes};
+use campanile_model::codec;
+use campanile_model::{Code, Command, Rejection, Reply, Timestamp, planted, sometimes};
 use campanile_store::View;
+use futures::future::join_all;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::error::ProposeError;
-use crate::leadership::{Leadership, address_of};
+use crate::leadership::Leadership;
 use crate::metrics::Metrics;
-use crate::network::client::{Peers, Traffic};
-use crate::network::wire::{self, MAX_PROPOSAL_BYTES, ProposeAnswer, ProposeMessage};
+use crate::network::client::Peers;
+use crate::network::wire::{MAX_PROPOSAL_BYTES, ProposeAnswers, ProposeMessage};
 use crate::rt;
 use crate::stamping::Stamping;
 use crate::state_machine::Raft;
 use lanes::{Answer, Job, Lanes};
 use once::Once;
-use rand::RngExt;
 
 pub use lanes::Lane;
 
@@ -66,15 +67,13 @@ pub struct Proposer {
 }
 
 struct Inner {
+    /// What waits for the log of this node, while it leads.
     lanes: Arc<Lanes>,
-    /// This life, for those that proposals are forwarded to, and how many have been.
-    origin: u64,
-    forwarded: AtomicU64,
+    /// What waits for another node, while that leads.
+    outgoing: Arc<Lanes>,
     /// What was forwarded to this node.
     once: Mutex<Once>,
-    peers: Peers,
     leadership: watch::Receiver<Leadership>,
-    raft: Raft,
     clock: Clock,
     metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
@@ -95,21 +94,20 @@ pub struct Parts {
 }
 
 impl Proposer {
-    /// Starts the batcher.
+    /// Starts the batcher and the forwarder.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
         let lanes = Arc::new(Lanes::new(&parts.limits));
+        let outgoing = Arc::new(Lanes::new(&parts.limits));
         let inner = Inner {
             lanes: lanes.clone(),
-            origin: rt::rng().random_range(1..u64::MAX),
-            forwarded: AtomicU64::new(0),
+            outgoing: outgoing.clone(),
             once: Mutex::default(),
-            peers: parts.peers.clone(),
             leadership: parts.leadership.clone(),
-            raft: parts.raft.clone(),
             clock: parts.clock.clone(),
             metrics: parts.metrics.clone(),
             stopping: parts.stopping.clone(),
         };
+        forwarder::start(outgoing, &parts);
         rt::spawn_dedicated("campanile-propose", batcher::run(lanes, parts))?;
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -129,9 +127,12 @@ impl Proposer {
             }
             let now = *leadership.borrow_and_update();
             let answer = match now.leader {
-                None => ProposeAnswer::NotLeader,
+                None => Answer::NotLeader,
                 Some(_) if now.is_leader => self.propose_here(lane, commands.clone(), bytes).await,
-                Some(leader) => self.forward(leader, now.term, lane, &commands, bytes).await,
+                Some(_) => {
+                    let answer = wait_in(&inner.outgoing, lane, commands.clone(), bytes).await;
+                    answer.unwrap_or_else(|| overloaded(&inner.outgoing, lane))
+                }
             };
             // Nothing was appended if there is no outcome: another leader, or the same a little later, may take it.
             if let Some(outcome) = self.outcome(answer) {
@@ -159,116 +160,101 @@ impl Proposer {
     }
 
     /// What an answer says of the proposal; nothing if it was not taken.
-    fn outcome(&self, answer: ProposeAnswer) -> Option<Result<Vec<Reply>, ProposeError>> {
+    fn outcome(&self, answer: Answer) -> Option<Result<Vec<Reply>, ProposeError>> {
         Some(match answer {
-            ProposeAnswer::Replies(replies) => Ok(replies),
-            ProposeAnswer::Rejected(rejection) => Err(ProposeError::Rejected(rejection)),
-            ProposeAnswer::OutcomeUnknown => Err(ProposeError::OutcomeUnknown),
-            ProposeAnswer::ClockSkew => Err(ProposeError::ClockSkew),
-            ProposeAnswer::Overloaded { retry_after_ms } => {
+            Answer::Replies(replies) => Ok(replies),
+            Answer::Rejected(rejection) => Err(ProposeError::Rejected(rejection)),
+            Answer::OutcomeUnknown => Err(ProposeError::OutcomeUnknown),
+            Answer::ClockSkew => Err(ProposeError::ClockSkew),
+            Answer::Overloaded { retry_after_ms } => {
                 self.inner.metrics.proposals_overloaded.add(1);
                 Err(ProposeError::Overloaded { retry_after: Duration::from_millis(retry_after_ms) })
             }
-            ProposeAnswer::NotLeader => return None,
+            Answer::NotLeader => return None,
         })
     }
 
-    /// Answers a proposal that another node forwarded. It is not forwarded again.
-    pub async fn serve(&self, message: ProposeMessage) -> ProposeAnswer {
-        let Some(lane) = Lane::from_number(message.lane) else {
-            return ProposeAnswer::Rejected(Rejection::new(Code::Internal, "proposal in an unknown lane"));
+    /// Answers proposals that another node forwarded. They are not forwarded again.
+    pub async fn serve(&self, message: ProposeMessage) -> ProposeAnswers {
+        let ProposeMessage { term, origin, lane, proposals } = message;
+        // All are in their lane, in their order, before the first is answered.
+        let answers = proposals.into_iter().map(|proposal| {
+            self.serve_one(term, origin, proposal.sequence, Lane::from_number(lane), proposal.commands)
+        });
+        ProposeAnswers(join_all(answers).await)
+    }
+
+    async fn serve_one(
+        &self,
+        term: u64,
+        origin: u64,
+        sequence: u64,
+        lane: Option<Lane>,
+        commands: Vec<Command>,
+    ) -> Answer {
+        let Some(lane) = lane else {
+            return Answer::Rejected(Rejection::new(Code::Internal, "proposal in an unknown lane"));
         };
         let now = *self.inner.leadership.borrow();
-        if message.term < now.term {
+        if term < now.term {
             // Too late for its leader, whenever it comes: it will never be taken.
-            return ProposeAnswer::NotLeader;
+            return Answer::NotLeader;
         }
         let first = {
             let mut once = self.inner.once.lock().unwrap_or_else(PoisonError::into_inner);
-            once.takes(message.term, message.origin, message.sequence)
+            once.takes(term, origin, sequence)
         };
         if !first && !planted!(ProposalTakenTwice) {
             // It has been answered before; nobody waits for this answer.
             sometimes!(ProposalArrivedTwice);
-            return ProposeAnswer::OutcomeUnknown;
+            return Answer::OutcomeUnknown;
         }
-        if !now.is_leader || now.term != message.term {
-            return ProposeAnswer::NotLeader;
+        if !now.is_leader || now.term != term {
+            return Answer::NotLeader;
         }
-        match encoded_bytes(&message.commands) {
-            Ok(bytes) => self.propose_here(lane, message.commands.into(), bytes).await,
-            Err(ProposeError::Rejected(rejection)) => ProposeAnswer::Rejected(rejection),
-            Err(_) => ProposeAnswer::NotLeader,
+        match encoded_bytes(&commands) {
+            Ok(bytes) => self.propose_here(lane, commands.into(), bytes).await,
+            Err(ProposeError::Rejected(rejection)) => Answer::Rejected(rejection),
+            Err(_) => Answer::NotLeader,
         }
     }
 
-    async fn propose_here(&self, lane: Lane, commands: Arc<[Command]>, bytes: usize) -> ProposeAnswer {
+    async fn propose_here(&self, lane: Lane, commands: Arc<[Command]>, bytes: usize) -> Answer {
         if !self.inner.leadership.borrow().is_leader {
-            return ProposeAnswer::NotLeader;
+            return Answer::NotLeader;
         }
-        let Some(room) = self.inner.lanes.reserve(lane, bytes) else { return self.overloaded(lane) };
-        let (job, mut waiting) = Job::new(lane, commands, bytes, room);
-        self.inner.lanes.push(job);
-        let answer = match rt::timeout(lane.patience(), &mut waiting.answer).await {
-            // It still waits: this leader is not ready, or can commit nothing. What is withdrawn was never appended.
-            None if waiting.withdraw() => {
-                let ready = self.inner.leadership.borrow().ready;
-                return if ready { self.overloaded(lane) } else { ProposeAnswer::NotLeader };
-            }
-            None => rt::timeout(OUTCOME - lane.patience(), waiting.answer).await,
-            answer => answer,
-        };
-        match answer {
-            Some(Ok(Answer::Replies(replies))) => ProposeAnswer::Replies(replies),
-            Some(Ok(Answer::Rejected(rejection))) => ProposeAnswer::Rejected(rejection),
-            Some(Ok(Answer::NotLeader)) => ProposeAnswer::NotLeader,
-            Some(Ok(Answer::ClockSkew)) => ProposeAnswer::ClockSkew,
-            Some(Ok(Answer::OutcomeUnknown) | Err(_)) | None => ProposeAnswer::OutcomeUnknown,
-        }
+        let answer = wait_in(&self.inner.lanes, lane, commands, bytes).await;
+        answer.unwrap_or_else(|| {
+            // It was not taken: this leader is not ready, or can commit nothing.
+            let ready = self.inner.leadership.borrow().ready;
+            if ready { overloaded(&self.inner.lanes, lane) } else { Answer::NotLeader }
+        })
     }
+}
 
-    fn overloaded(&self, lane: Lane) -> ProposeAnswer {
-        let waiting = self.inner.lanes.entries_in_flight(lane) as u64;
-        ProposeAnswer::Overloaded { retry_after_ms: 50 + 10 * waiting }
-    }
+/// Puts a proposal where it waits, for this node's log or for another node, until it is answered. `None` if it was not
+/// taken from there in time, and never will be.
+async fn wait_in(lanes: &Lanes, lane: Lane, commands: Arc<[Command]>, bytes: usize) -> Option<Answer> {
+    let Some(room) = lanes.reserve(lane, bytes) else { return Some(overloaded(lanes, lane)) };
+    let (job, mut waiting) = Job::new(lane, commands, bytes, room);
+    lanes.push(job);
+    let answer = match rt::timeout(lane.patience(), &mut waiting.answer).await {
+        // What is withdrawn was never appended.
+        None if waiting.withdraw() => return None,
+        None => rt::timeout(OUTCOME - lane.patience(), waiting.answer).await,
+        answer => answer,
+    };
+    Some(answer.and_then(Result::ok).unwrap_or(Answer::OutcomeUnknown))
+}
 
-    async fn forward(
-        &self,
-        leader: NodeId,
-        term: u64,
-        lane: Lane,
-        commands: &[Command],
-        bytes: usize,
-    ) -> ProposeAnswer {
-        // What waits for another node takes memory here just the same.
-        let Some(_room) = self.inner.lanes.reserve(lane, bytes) else { return self.overloaded(lane) };
-        let Some(address) = address_of(&self.inner.raft, leader) else { return ProposeAnswer::NotLeader };
-        self.inner.metrics.proposals_forwarded.add(1);
-        let sequence = self.inner.forwarded.fetch_add(1, Ordering::Relaxed) + 1;
-        let message = ProposeMessage {
-            term,
-            origin: self.inner.origin,
-            sequence,
-            lane: lane.number(),
-            commands: commands.to_vec(),
-        };
-        let channel = self.inner.peers.channel(leader, &address, Traffic::Control);
-        match channel.call(wire::PROPOSE, &message, OUTCOME).await {
-            Ok(answer) => answer,
-            Err(error) if error.had_no_effect() => ProposeAnswer::NotLeader,
-            // What was sent may have been appended: said so, never sent again.
-            Err(_) if planted!(UnknownIsRetried) => ProposeAnswer::NotLeader,
-            Err(_) => {
-                sometimes!(ForwardedOutcomeUnknown);
-                ProposeAnswer::OutcomeUnknown
-            }
-        }
-    }
+fn overloaded(lanes: &Lanes, lane: Lane) -> Answer {
+    let waiting = lanes.entries_in_flight(lane) as u64;
+    Answer::Overloaded { retry_after_ms: 50 + 10 * waiting }
 }
 
 /// How many bytes commands take in the log; an error if that is more than an entry may have.
 fn encoded_bytes(commands: &[Command]) -> Result<usize, ProposeError> {
-    let bytes = encode(&Entry { time: Timestamp::MIN, commands: commands.to_vec() }).len();
+    let bytes = codec::encoded_len(commands);
     if bytes > MAX_PROPOSAL_BYTES {
         let message = format!("{bytes} bytes in one proposal, more than {MAX_PROPOSAL_BYTES}");
         return Err(ProposeError::Rejected(Rejection::new(Code::LimitExceeded, message)));
