@@ -37,6 +37,10 @@ pub const BODY_BYTES: usize = 1 << 20;
 pub const BATCH_BODY_BYTES: usize = 32 << 20;
 /// Bytes of one line of a batch.
 pub const BATCH_LINE_BYTES: usize = BODY_BYTES;
+/// Batches that a node works on at one time.
+pub const BATCHES: usize = 24;
+/// Bytes of them, together; a body that does not say its size counts as the largest.
+pub const BATCHES_BYTES: usize = 64 << 20;
 /// How long a client may take to send a request's head, and again its body.
 pub const REQUEST_READ: Millis = Millis::from_secs(30);
 /// Items on one page of a list.

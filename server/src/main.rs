@@ -3,6 +3,11 @@
 #[cfg(not(madsim))]
 mod cli;
 
+/// Submits and fires are many small allocations on several threads.
+#[cfg(not(madsim))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[cfg(not(madsim))]
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -134,6 +134,7 @@ impl Node {
             clock: clock.clone(),
             plans,
             metrics: metrics.clone(),
+            batches: api::Admission::default(),
             disk_full,
             draining: draining.clone(),
         };

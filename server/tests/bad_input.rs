@@ -506,6 +506,43 @@ async fn a_body_that_does_not_come_is_answered_in_time() {
     node.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_too_many_is_refused_at_once_and_the_others_are_not() {
+    let node = common::single_node(|_| {}).await;
+    let api = node.api_address();
+    let path = "/v1/namespaces/default/tasks:batch";
+    let line = r#"{"schedules":[{"every":"1h"}],"target":{"http":{"url":"http://127.0.0.1:9/"}}}"#;
+    let post = || http::send(api, "POST", path, &[], line.as_bytes());
+    // Every place is taken by a batch whose body is still on its way.
+    let mut held = Vec::new();
+    for _ in 0..limits::BATCHES {
+        let mut stream = TcpStream::connect(api).await.unwrap();
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", line.len());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    let refused = common::within("a refusal", async {
+        loop {
+            let answer = post().await;
+            if answer.status != 200 {
+                return answer;
+            }
+        }
+    });
+    let refused = refused.await;
+    assert_eq!((refused.status, refused.code().as_str()), (503, "overloaded"));
+    assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
+    let single = http::send(api, "POST", "/v1/namespaces/default/tasks", &[], line.as_bytes()).await;
+    assert_eq!(single.status, 201, "other writes have places of their own");
+    for mut stream in held {
+        stream.write_all(line.as_bytes()).await.unwrap();
+        assert_eq!(http::receive(&mut stream).await.status, 200);
+    }
+    assert_eq!(post().await.status, 200);
+    node.shutdown().await;
+}
+
 /// Sends bytes and hears the other side out, whatever it says.
 async fn speak(address: SocketAddr, bytes: &[u8]) {
     let mut stream = TcpStream::connect(address).await.unwrap();

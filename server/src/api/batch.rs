@@ -11,6 +11,7 @@ use campanile_raft::Lane;
 use futures::future::join_all;
 use http::header::{CONTENT_TYPE, HeaderValue};
 
+use super::admission;
 use super::extract::{Segments, body};
 use super::problem::{self, ApiError};
 use super::tasks::{expect_task, written};
@@ -19,6 +20,8 @@ use super::{Api, ApiResult, definition};
 /// Tasks of one proposal, and about how many bytes of definitions.
 const CHUNK: usize = 500;
 const CHUNK_BYTES: usize = 1 << 20;
+/// About how long the answer to a line is.
+const ANSWER_BYTES: usize = 256;
 const NDJSON: &str = "application/x-ndjson";
 
 /// A line on its way.
@@ -36,24 +39,34 @@ struct Line {
     params(("ns", description = "Namespace")),
     responses((status = 200, body = BatchLine, content_type = "application/x-ndjson", description = "One answer a line, in order")))]
 pub async fn post(State(api): State<Api>, Segments(ns): Segments<String>, request: Body) -> ApiResult<Response> {
+    let Some(_place) = api.batches.admit(&request) else { return Err(admission::refuse(request).await) };
     let bytes = body(request, limits::BATCH_BODY_BYTES).await?;
     api.namespace(&ns)?;
-    let lines = read(&bytes, &ns, api.clock.now())?;
+    let now = api.clock.now();
+    let lines = api.batches.compute(move || read(&bytes, &ns, now)).await??;
     // Committed side by side: they share entries and fsyncs.
     let chunks = chunks(lines).into_iter().map(|chunk| commit(&api, chunk));
     let answers: Vec<(usize, Result<TaskWritten, Rejection>)> = join_all(chunks).await.into_iter().flatten().collect();
     if let Some(refusal) = common_refusal(&answers) {
         return Err(ApiError(refusal.clone()));
     }
-    let mut text = Vec::with_capacity(bytes.len());
-    for (line, answer) in answers {
-        serde_json::to_writer(&mut text, &answered(line, answer))
-            .map_err(|error| ApiError::new(Code::Internal, format!("an answer cannot be written: {error}")))?;
-        text.push(b'\n');
-    }
-    let mut response = text.into_response();
+    let text = api.batches.compute(move || write(answers)).await?;
+    let mut response = text.map_err(unwritten)?.into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(NDJSON));
     Ok(response)
+}
+
+fn write(answers: Vec<(usize, Result<TaskWritten, Rejection>)>) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(answers.len() * ANSWER_BYTES);
+    for (line, answer) in answers {
+        serde_json::to_writer(&mut text, &answered(line, answer))?;
+        text.push(b'\n');
+    }
+    Ok(text)
+}
+
+fn unwritten(error: serde_json::Error) -> ApiError {
+    ApiError::new(Code::Internal, format!("an answer cannot be written: {error}"))
 }
 
 /// Why the cluster took none of the lines, if that is the same for all: then it is the answer to the request, so that

@@ -4,6 +4,7 @@
 //! A handler takes a request apart, proposes or reads, and puts the answer together. It holds no state of its own and
 //! decides nothing that the log decides.
 
+mod admission;
 mod batch;
 mod cluster;
 pub mod definition;
@@ -28,6 +29,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 
 use crate::metrics::{Metrics, RequestLabels};
 use crate::plans::Plans;
+pub use admission::Admission;
 use extract::Consistency;
 use problem::ApiError;
 
@@ -43,6 +45,7 @@ pub struct ApiState {
     pub clock: Clock,
     pub plans: Arc<Plans>,
     pub metrics: Arc<Metrics>,
+    pub batches: Admission,
     /// Set while the disk has less free than it must: writes are refused.
     pub disk_full: Arc<AtomicBool>,
     /// Set once the node is draining.
