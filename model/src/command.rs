@@ -48,7 +48,8 @@ pub enum Command {
     Attempts {
         lines: Vec<AttemptLine>,
     },
-    /// A node is there and ready to deliver; `shards` are moved as listed.
+    /// A node is there and ready to deliver; `shards` are moved as listed. Here and below, what would be left with a node
+    /// that is not up moves on to one that is.
     NodeUp {
         node: NodeId,
         incarnation: u64,

@@ -17,8 +17,10 @@ pub struct Status {
     pub cluster: Option<ClusterId>,
     pub leader: Option<NodeId>,
     pub term: u64,
-    /// Whom this node has voted for in the term.
+    /// Whom this node has voted for in the term, or follows.
     pub voted_for: NodeId,
+    /// Whether that node is known to have been elected.
+    pub elected: bool,
     /// Index of the last entry applied on this node.
     pub applied: u64,
     pub committed: u64,
@@ -108,6 +110,7 @@ impl Node {
             leader: answering,
             term: metrics.vote.leader_id().term(),
             voted_for: NodeId(*metrics.vote.leader_id().node_id()),
+            elected: metrics.vote.is_committed(),
             applied: index(metrics.last_applied),
             committed: index(metrics.local_committed),
             last_log,

@@ -263,6 +263,7 @@ mod tests {
             leader: Some(NodeId(1)),
             term: 7,
             voted_for: NodeId(1),
+            elected: true,
             applied: 40,
             committed: 41,
             last_log: 42,

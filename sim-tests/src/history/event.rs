@@ -336,8 +336,11 @@ impl RunRow {
 pub struct RaftState {
     pub node: NodeId,
     pub term: u64,
-    /// Whom it has voted for in the term, if anybody.
+    /// Whom it has voted for in the term, if anybody, or follows.
     pub voted_for: Option<NodeId>,
+    /// Whether it knows that that node was elected.
+    #[serde(default)]
+    pub elected: bool,
     /// Whether it believes to lead the term.
     pub leads: bool,
     pub last: u64,

@@ -12,7 +12,7 @@ use crate::verdict::Finding;
 
 pub fn check(facts: &Facts) -> Finding {
     let mut report = Report::new("monotonic");
-    let leaders = leaders(facts);
+    let leaders = leaders(facts, &mut report);
     for (node, shown) in &facts.replicas {
         one_life_at_a_time(*node, shown, &mut report);
         votes(*node, shown, &leaders, &mut report);
@@ -76,17 +76,20 @@ fn votes(node: NodeId, shown: &[At<Shown>], leaders: &BTreeMap<u64, NodeId>, rep
     }
 }
 
-fn leaders(facts: &Facts) -> BTreeMap<u64, NodeId> {
-    facts
-        .history
-        .events
-        .iter()
-        .filter_map(|timed| match &timed.event {
-            Event::Raft(state) if state.leads => Some((state.term, state.node)),
-            Event::Node { node, what: NodeEvent::Leads { term } } => Some((*term, *node)),
-            _ => None,
-        })
-        .collect()
+/// Who led which term, by what nodes say of themselves and of whom they follow. Not more than one a term.
+fn leaders(facts: &Facts, report: &mut Report) -> BTreeMap<u64, NodeId> {
+    let mut leaders = BTreeMap::new();
+    for timed in &facts.history.events {
+        let (term, leader) = match &timed.event {
+            Event::Raft(state) if state.leads => (state.term, state.node),
+            Event::Raft(RaftState { term, voted_for: Some(leader), elected: true, .. }) => (*term, *leader),
+            Event::Node { node, what: NodeEvent::Leads { term } } => (*term, *node),
+            _ => continue,
+        };
+        let known = *leaders.entry(term).or_insert(leader);
+        report.hold(known == leader, timed.t, || format!("nodes {known} and {leader} were elected in term {term}"));
+    }
+    leaders
 }
 
 #[cfg(test)]
@@ -127,5 +130,10 @@ mod tests {
         let won = |script: Script| script.raft(2, 3, |state| state.leads = true);
         accepts(NAME, won(Script::new().raft(1, 3, votes(1)).raft(1, 3, votes(2))));
         refuses(NAME, won(Script::new().raft(1, 3, votes(2)).raft(1, 3, votes(1))));
+        // The one who won was gone before it was seen to lead.
+        let follows = |node| move |state: &mut RaftState| (state.voted_for, state.elected) = (Some(NodeId(node)), true);
+        accepts(NAME, Script::new().raft(1, 3, votes(1)).raft(1, 3, follows(2)));
+        refuses(NAME, Script::new().raft(1, 3, follows(1)).raft(1, 3, follows(2)));
+        refuses(NAME, Script::new().raft(1, 3, follows(1)).raft(2, 3, follows(2)));
     }
 }

@@ -251,6 +251,7 @@ impl Script {
             node: NodeId(node),
             term,
             voted_for: None,
+            elected: false,
             leads: false,
             last: 0,
             committed: 0,

@@ -344,6 +344,7 @@ async fn look(replica: Replica, recorder: Recorder, seen: Arc<Mutex<BTreeMap<Nod
             node,
             term: status.term,
             voted_for: Some(status.voted_for).filter(|node| node.0 != 0),
+            elected: status.elected,
             leads: leadership.is_leader,
             last: status.last_log,
             committed: status.committed,

@@ -62,6 +62,7 @@ mod tests {
     #[test]
     fn an_attempt_is_repeated_only_when_its_node_is_fenced() {
         let mut m = Machine::new();
+        m.run(Command::NodeUp { node: NodeId(2), incarnation: 1, shards: Vec::new() });
         m.create("a", by_hand(), None);
         let run = m.trigger("a");
         let token = m.get_run(run).token;

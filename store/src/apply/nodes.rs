@@ -3,7 +3,7 @@
 //! A node's row is never removed. After the node has gone its fence still refuses what it may report, and the row shows
 //! that its id has been used.
 
-use campanile_model::{Code, NodeId, NodeState, Reply, ShardId, Token, planted};
+use campanile_model::{Code, NodeId, NodeState, Reply, ShardId, ShardOwner, Token, planted};
 
 use super::context::{Answer, Apply, reject};
 use crate::effect::Effect;
@@ -53,18 +53,33 @@ impl Apply<'_> {
         self.cached.nodes.insert(node.id, node);
     }
 
-    /// Gives the shards to the nodes listed, each under a new epoch. Those that the cluster does not have are ignored.
+    /// Gives the shards to the nodes listed, then those whose owner is not up to the nodes that are, in turn: the list
+    /// was made from tables that another change may have overtaken, and an attempt is never to be handed to a node that
+    /// is not there. While no node is up, nobody owns them. Every move is under a new epoch. Shards that the cluster
+    /// does not have are ignored.
     fn move_shards(&mut self, shards: &[(ShardId, NodeId)], place: Token) {
-        if shards.is_empty() {
-            return;
-        }
-        let mut adopted = false;
-        for (shard, owner) in shards {
+        let up: Vec<NodeId> = self.cached.nodes.values().filter(|node| node.up).map(|node| node.id).collect();
+        let (mut moved, mut adopted) = (false, false);
+        let mut give = |entry: &mut ShardOwner, owner: NodeId| {
+            moved = true;
+            adopted |= entry.owner == NodeId::default();
+            entry.owner = owner;
+            entry.epoch += 1;
+        };
+        for (shard, owner) in shards.iter().filter(|(_, owner)| up.contains(owner)) {
             if let Some(entry) = self.cached.shards.shards.get_mut(usize::from(shard.0)) {
-                adopted |= entry.owner == NodeId::default();
-                entry.owner = *owner;
-                entry.epoch += 1;
+                give(entry, *owner);
             }
+        }
+        let mut heirs = up.iter().copied().cycle();
+        for entry in self.cached.shards.shards.iter_mut().filter(|entry| !up.contains(&entry.owner)) {
+            let heir = heirs.next().unwrap_or_default();
+            if entry.owner != heir {
+                give(entry, heir);
+            }
+        }
+        if !moved {
+            return;
         }
         tables::put_shards(self.overlay, &self.cached.shards);
         if adopted && self.cached.globals.counts.live_runs > 0 {
@@ -122,5 +137,34 @@ mod tests {
         m.run(Command::NodeLost { node: NodeId(2), shards: vec![(ShardId(7), NodeId(1))] });
         assert_eq!(m.view().shards().unwrap().shards[7], ShardOwner { owner: NodeId(1), epoch: 3 });
         assert!(!m.view().nodes().unwrap()[1].up);
+    }
+
+    #[test]
+    fn no_shard_stays_with_a_node_that_is_not_up() {
+        let mut m = Machine::new();
+        let owners = |m: &Machine| -> Vec<NodeId> {
+            m.view().shards().unwrap().shards.iter().map(|shard| shard.owner).collect()
+        };
+        for node in [2, 3] {
+            m.run(Command::NodeUp { node: NodeId(node), incarnation: 1, shards: Vec::new() });
+        }
+        let all = |owner| (0..ShardId::COUNT).map(|shard| (ShardId(shard), NodeId(owner))).collect();
+        m.run(Command::NodeLost { node: NodeId(1), shards: all(2) });
+        // Decided while node 1 still owned them all, and committed after they had moved to node 2.
+        m.run(Command::NodeLost { node: NodeId(2), shards: Vec::new() });
+        assert!(owners(&m).iter().all(|owner| *owner == NodeId(3)));
+        m.create("a", by_hand(), None);
+        let run = m.trigger("a");
+        assert_eq!((m.get_run(run).owner, m.get_run(run).epoch), (NodeId(3), 3));
+
+        // Decided while node 1 was still up.
+        m.run(Command::NodeUp { node: NodeId(2), incarnation: 2, shards: all(1) });
+        assert!(owners(&m).iter().all(|owner| *owner == NodeId(3)));
+
+        m.run(Command::NodeLost { node: NodeId(2), shards: Vec::new() });
+        m.run(Command::NodeLost { node: NodeId(3), shards: all(2) });
+        assert!(owners(&m).iter().all(|owner| *owner == NodeId(0)), "nobody is up");
+        m.run(Command::NodeUp { node: NodeId(3), incarnation: 2, shards: Vec::new() });
+        assert!(owners(&m).iter().all(|owner| *owner == NodeId(3)));
     }
 }
