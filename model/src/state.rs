@@ -38,6 +38,8 @@ pub struct TaskState {
     pub pause_on_failure: Option<u32>,
     pub retention: Retention,
     pub on_finish: OnFinish,
+    /// See [`crate::CatchUp::grace`].
+    pub grace: Millis,
     /// Unfinished runs, in log order; kept only if [`TaskState::tracks_runs`]. Under `allow` and `skip`, at most
     /// [`crate::limits::TRACKED_RUNS`] of them.
     pub live: Vec<RunId>,
@@ -57,6 +59,8 @@ pub struct TaskState {
 
 impl Versioned for TaskState {
     const NAME: &'static str = "task";
+    /// Version 1, of builds before the first release, had no `grace`.
+    const VERSION: u8 = 2;
 }
 
 impl TaskState {

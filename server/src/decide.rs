@@ -148,6 +148,7 @@ mod tests {
             overlap: Overlap::Allow,
             pause_on_failure: None,
             retention: Retention::default(),
+            grace: spec.catch_up.grace,
             on_finish: OnFinish::Keep,
             live: Vec::new(),
             one_shot_run: None,

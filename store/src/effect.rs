@@ -2,7 +2,7 @@
 //! misses some (a new leader, a restarted node, a full channel) reads the tables instead.
 
 use bincode::{Decode, Encode};
-use campanile_model::{Next, NodeId, Run, RunId, TaskId, TaskState, TaskStatus, Timestamp, Token};
+use campanile_model::{Millis, Next, NodeId, Run, RunId, TaskId, TaskState, TaskStatus, Timestamp, Token};
 
 /// The effects of the entries up to `index`, in log order. Every committed batch yields one, even if empty.
 #[derive(Clone, Debug)]
@@ -45,11 +45,13 @@ pub struct TaskTimer {
     pub one_shot: bool,
     /// Occurrences lapse instead of firing.
     pub paused: bool,
+    /// Overdue by at most this it fires, whatever the task's policies say.
+    pub grace: Millis,
 }
 
 impl TaskTimer {
     pub fn of(task: &TaskState, next: Next) -> Self {
         let paused = task.status == TaskStatus::Paused;
-        Self { version: task.version, next, one_shot: task.one_shot, paused }
+        Self { version: task.version, next, one_shot: task.one_shot, paused, grace: task.grace }
     }
 }

@@ -51,6 +51,15 @@ impl Overlay {
         changes.removed.push((start, end));
     }
 
+    /// What the batch makes of the row: `None` when it leaves it as the engine has it, `Some(None)` when it removes it.
+    pub fn change(&self, family: Family, key: &[u8]) -> Option<Option<&[u8]>> {
+        let changes = self.families.get(&family)?;
+        match changes.rows.get(key) {
+            Some(change) => Some(change.as_deref()),
+            None => changes.hides(key).then_some(None),
+        }
+    }
+
     /// Bytes written into the batch, those overwritten in it since included.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -90,10 +99,8 @@ pub(crate) struct Layered<'a> {
 
 impl Read for Layered<'_> {
     fn get(&self, family: Family, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let Some(changes) = self.overlay.families.get(&family) else { return self.base.get(family, key) };
-        match changes.rows.get(key) {
-            Some(change) => Ok(change.clone()),
-            None if changes.hides(key) => Ok(None),
+        match self.overlay.change(family, key) {
+            Some(change) => Ok(change.map(<[u8]>::to_vec)),
             None => self.base.get(family, key),
         }
     }

@@ -91,6 +91,8 @@ impl Versioned for RetryTimer {
 
 impl Versioned for TaskTimer {
     const NAME: &'static str = "task timer";
+    /// Version 1, of builds before the first release, had no `grace`.
+    const VERSION: u8 = 2;
 }
 
 /// A row of the time index. It is stale, and to be ignored, if the task or run it speaks of no longer agrees with it.
@@ -109,6 +111,21 @@ pub(crate) fn decode<T: Versioned>(bytes: &[u8]) -> StoreResult<T> {
 
 fn get<T: Versioned>(read: &dyn Read, family: Family, key: &[u8]) -> StoreResult<Option<T>> {
     read.get(family, key)?.map(|bytes| decode(&bytes)).transpose()
+}
+
+/// The rows under these keys, in the order of the keys.
+fn get_many<T: Versioned, K: AsRef<[u8]>>(read: &dyn Read, family: Family, keys: &[K]) -> StoreResult<Vec<Option<T>>> {
+    let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+    let rows = read.get_many(family, &keys)?;
+    rows.into_iter().map(|row| row.map(|bytes| decode(&bytes)).transpose()).collect()
+}
+
+/// The row as a batch leaves it, where `below` is what the engine has: read before, together with others.
+fn over<T: Versioned>(overlay: &Overlay, below: Option<T>, family: Family, key: &[u8]) -> StoreResult<Option<T>> {
+    match overlay.change(family, key) {
+        Some(change) => change.map(decode).transpose(),
+        None => Ok(below),
+    }
 }
 
 fn put<T: Versioned>(overlay: &mut Overlay, family: Family, key: Vec<u8>, row: &T) {
@@ -149,6 +166,17 @@ pub(crate) fn task(read: &dyn Read, id: TaskId) -> StoreResult<Option<TaskState>
     get(read, keys::TASKS, &keys::task(id))
 }
 
+/// The tasks of these ids, in their order.
+pub(crate) fn tasks(read: &dyn Read, ids: &[TaskId]) -> StoreResult<Vec<Option<TaskState>>> {
+    let keys: Vec<_> = ids.iter().map(|id| keys::task(*id)).collect();
+    get_many(read, keys::TASKS, &keys)
+}
+
+/// The task, where `below` is what the engine has of it.
+pub(crate) fn task_over(overlay: &Overlay, below: Option<TaskState>, id: TaskId) -> StoreResult<Option<TaskState>> {
+    over(overlay, below, keys::TASKS, &keys::task(id))
+}
+
 /// A task that another row speaks of, so it must be there.
 pub(crate) fn known_task(read: &dyn Read, id: TaskId) -> StoreResult<TaskState> {
     task(read, id)?.ok_or_else(|| StoreError::Corrupt(format!("task {id} has no row")))
@@ -184,6 +212,17 @@ pub(crate) fn known_version_lines(read: &dyn Read, id: TaskId, version: u32) -> 
 
 pub(crate) fn live_run(read: &dyn Read, id: RunId) -> StoreResult<Option<Run>> {
     get(read, keys::LIVE, &keys::run(id))
+}
+
+/// The live runs among these, in their order.
+pub(crate) fn live_runs(read: &dyn Read, ids: &[RunId]) -> StoreResult<Vec<Option<Run>>> {
+    let keys: Vec<_> = ids.iter().map(|id| keys::run(*id)).collect();
+    get_many(read, keys::LIVE, &keys)
+}
+
+/// The live run, where `below` is what the engine has of it.
+pub(crate) fn live_run_over(overlay: &Overlay, below: Option<Run>, id: RunId) -> StoreResult<Option<Run>> {
+    over(overlay, below, keys::LIVE, &keys::run(id))
 }
 
 /// A run that its task lists as live.

@@ -35,6 +35,16 @@ enum Late {
     Task(TaskId),
 }
 
+impl Late {
+    /// The task to be decided, if it is about one.
+    fn task(&self) -> Option<TaskId> {
+        match self {
+            Self::Timer(Armed::Task(task, _)) | Self::Task(task) => Some(*task),
+            Self::Timer(Armed::Retry(..) | Armed::Expire(_)) => None,
+        }
+    }
+}
+
 impl Backlog {
     pub fn new(view: &View, now: Timestamp, rate_per_second: u32) -> Self {
         let until = now.saturating_sub(LATE);
@@ -129,12 +139,14 @@ impl Backlog {
         let mut lines: Vec<FireLine> = Vec::new();
         let mut attempts: Vec<AttemptLine> = Vec::new();
         let first = batch.first().map(|(wake_at, _)| *wake_at);
+        let tasks: Vec<TaskId> = batch.iter().filter_map(|(_, late)| late.task()).collect();
+        let mut states = view.tasks(&tasks)?.into_iter();
         for (wake_at, late) in batch {
             // Reading a stale row costs too, though much less than deciding one.
             self.allowance_milli -= 100;
-            let (task, timer) = match late {
-                Late::Timer(Armed::Task(task, timer)) => (task, Some(timer)),
-                Late::Task(task) => (task, None),
+            let timer = match late {
+                Late::Timer(Armed::Task(_, timer)) => Some(timer),
+                Late::Task(_) => None,
                 Late::Timer(Armed::Retry(run, token)) => {
                     attempts.extend(retry(context, view, run, token, now)?);
                     continue;
@@ -144,9 +156,10 @@ impl Backlog {
                     continue;
                 }
             };
-            let decided = decide_task(context, view, task, timer.as_ref(), now)?;
+            let Some(state) = states.next().flatten() else { continue };
+            let decided = decide_task(context, view, Some(&state), timer.as_ref(), now)?;
             if decided.lines.is_empty() {
-                arm_again(view, task, now, window)?;
+                arm_again(&state, now, window);
             }
             self.allowance_milli -= 1000 * decided.lines.len() as i64;
             lines.extend(decided.lines);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use campanile_model::{Command, Millis, Reply, RunState, TaskId, Timer, Timestamp, filled, limits};
+use campanile_model::{Command, Millis, Reply, RunState, TaskId, TaskState, Timer, Timestamp, filled, limits};
 use campanile_raft::{Lane, rt};
 use campanile_store::{StoreResult, TimerRow, View};
 
@@ -17,6 +17,8 @@ use super::window::before;
 const EVERY: Millis = Millis::from_secs(10);
 /// Rows of the time index checked in one step.
 const STEP: usize = 4096;
+/// Tasks read together.
+const READ_AT_ONCE: usize = 512;
 /// Lines, or keys, one entry removes.
 const REMOVED_PER_ENTRY: u32 = 1000;
 /// Tasks remembered to be trimmed; a task that is forgotten says so again as its ledger grows.
@@ -130,9 +132,14 @@ fn decided_until(view: &View, from: Timestamp, until: Timestamp) -> StoreResult<
     let mut after = before(from);
     loop {
         let rows = view.timers(Some(after), until, STEP)?;
-        for row in &rows {
-            if is_pending(view, row)? {
-                return Ok(row.key.wake_at);
+        for rows in rows.chunks(READ_AT_ONCE) {
+            let tasks: Vec<TaskId> = rows.iter().filter_map(of_task).collect();
+            let mut states = view.tasks(&tasks)?.into_iter();
+            for row in rows {
+                let state = of_task(row).and_then(|_| states.next()).flatten();
+                if is_pending(view, row, state)? {
+                    return Ok(row.key.wake_at);
+                }
             }
         }
         match rows.last() {
@@ -142,9 +149,17 @@ fn decided_until(view: &View, from: Timestamp, until: Timestamp) -> StoreResult<
     }
 }
 
-fn is_pending(view: &View, row: &TimerRow) -> StoreResult<bool> {
+fn of_task(row: &TimerRow) -> Option<TaskId> {
+    match row.key.timer {
+        Timer::Task(task) => Some(task),
+        Timer::Retry(_) | Timer::Expire(_) => None,
+    }
+}
+
+/// Whether the row's task, if it is one's, or its run still waits for it.
+fn is_pending(view: &View, row: &TimerRow, state: Option<TaskState>) -> StoreResult<bool> {
     Ok(match row.key.timer {
-        Timer::Task(task) => view.task(task)?.is_some_and(|state| {
+        Timer::Task(_) => state.is_some_and(|state| {
             row.task.is_some_and(|timer| state.version == timer.version && state.next == Some(timer.next))
         }),
         Timer::Retry(run) => {

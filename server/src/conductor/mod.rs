@@ -17,6 +17,7 @@ mod proposals;
 mod ring;
 mod window;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,7 @@ use housekeeping::Housekeeping;
 use membership::Membership;
 use orphans::Orphans;
 use proposals::{Proposals, Step};
-use window::Window;
+use window::{Armed, Window};
 
 #[derive(Clone)]
 pub struct ConductorConfig {
@@ -97,6 +98,9 @@ struct Reign {
     context: Arc<Context>,
     effects: EffectStream,
     window: Window,
+    /// Timers that have rung and are not decided yet, and when they did.
+    rung: VecDeque<(Timestamp, Armed)>,
+    rung_at: Timestamp,
     backlog: Backlog,
     proposals: Proposals,
     membership: Membership,
@@ -118,6 +122,8 @@ impl Reign {
             backlog: Backlog::new(&view, now, context.config.catch_up_rate),
             read_until: view.index(),
             window,
+            rung: VecDeque::new(),
+            rung_at: now,
             proposals: Proposals::default(),
             membership: Membership::new(context.config.node, previous_leader, context.clock.instant()),
             orphans: Orphans::default(),
@@ -133,7 +139,7 @@ impl Reign {
         let mut tick = tokio::time::interval(self.context.config.tick);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let until_due = self.window.until_due(self.context.clock.now());
+            let until_due = self.until_due(self.context.clock.now());
             tokio::select! {
                 biased;
                 changed = leadership.changed() => {
@@ -160,6 +166,11 @@ impl Reign {
         }
     }
 
+    /// How long until there is something to decide. What has rung waits only if the clock has gone back since.
+    fn until_due(&self, now: Timestamp) -> Duration {
+        if self.rung.is_empty() { self.window.until_due(now) } else { self.rung_at.since(now).to_std() }
+    }
+
     /// A fire names its run's owner, so the first ones wait until every shard has one.
     fn may_fire(&self) -> bool {
         self.proposals.has_room() && self.may_decide()
@@ -171,19 +182,24 @@ impl Reign {
         self.membership.every_shard_has_an_owner() && self.context.replica.stamping_allowed()
     }
 
-    /// Timers that are due.
+    /// Decides timers that are due, as many as there is room for. The others wait for their decision, so that it is
+    /// fresh when it is proposed.
     fn ring(&mut self) -> Result<(), StoreError> {
         if !self.may_decide() {
             // The clock has jumped since this was waited for. The next tick looks again.
             return Ok(());
         }
         let now = self.context.clock.now();
-        let due = self.window.advance(now);
-        if !due.is_empty() {
-            self.context.metrics.timers_rung.inc_by(due.len() as u64);
-            let late = ring::ring(&self.context, due, now, &mut self.proposals)?;
-            self.backlog.add(late);
+        if self.rung.is_empty() {
+            self.rung.extend(self.window.advance(now));
+            self.rung_at = now;
+            self.context.metrics.timers_rung.inc_by(self.rung.len() as u64);
         }
+        if now < self.rung_at {
+            return Ok(());
+        }
+        let late = ring::ring(&self.context, &mut self.rung, now, &mut self.proposals)?;
+        self.backlog.add(late);
         self.submit()
     }
 
@@ -191,7 +207,8 @@ impl Reign {
         self.ended(finished.from);
         let clock = &self.context.clock;
         self.proposals.settle(finished, clock.instant(), clock.now(), &self.context.metrics);
-        self.submit()
+        // A sleep of no time at all takes up to a millisecond.
+        if !self.rung.is_empty() && self.may_fire() { self.ring() } else { self.submit() }
     }
 
     fn ended(&mut self, from: From) {
@@ -234,6 +251,7 @@ impl Reign {
                 let now = self.context.clock.now();
                 self.read_until = view.index();
                 self.window = Window::new(now);
+                self.rung.clear();
                 self.backlog = Backlog::new(&view, now, self.context.config.catch_up_rate);
                 self.orphans.look_again();
             }
@@ -278,7 +296,8 @@ impl Reign {
 
     /// The earliest instant at which a timer may still be waiting to be decided.
     fn undecided_since(&self, now: Timestamp) -> Timestamp {
-        [self.window.first_due(), self.backlog.first_due(), self.proposals.first_due()]
+        let rung = self.rung.iter().map(|(wake_at, _)| *wake_at).min();
+        [self.window.first_due(), rung, self.backlog.first_due(), self.proposals.first_due()]
             .into_iter()
             .flatten()
             .min()

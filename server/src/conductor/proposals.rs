@@ -22,8 +22,9 @@ const REPEAT_AFTER: Duration = Duration::from_millis(50);
 const FRESH: Duration = campanile_model::limits::GRACE_MIN.to_std();
 /// Lines of one command.
 const LINES: usize = 2000;
-/// Lines that may wait for a place in flight; beyond that the wheel waits.
-const WAITING_LINES: usize = 20_000;
+/// Lines that may wait for a place in flight; beyond that timers wait undecided. No more than are in flight: what waited
+/// longer would have to be decided anew.
+const WAITING_LINES: usize = IN_FLIGHT * LINES;
 /// Tasks that may wait to be removed; beyond that the wheel waits.
 const WAITING_EXPIRIES: usize = 100_000;
 /// Tasks removed by one entry.
@@ -70,6 +71,15 @@ pub(crate) struct Undecided {
 pub(crate) enum Of {
     Task(TaskId),
     Retry(RunId, Token),
+}
+
+impl Of {
+    pub fn task(self) -> Option<TaskId> {
+        match self {
+            Self::Task(task) => Some(task),
+            Self::Retry(..) => None,
+        }
+    }
 }
 
 /// A proposal that has been answered, or not.

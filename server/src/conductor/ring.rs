@@ -1,12 +1,14 @@
 //! Timers that ring become decisions.
 //!
-//! What is on time takes the short way: a one-shot fires without reading a row, a recurring task needs only its
-//! compiled plan. What is a little late is decided from its row by the task's policies; what is later still goes to the
-//! backlog, so that it never comes ahead of what is on time (P8).
+//! What is on time, or overdue by no more than its task's grace, takes the short way: a one-shot fires without reading a
+//! row, a recurring task needs only its compiled plan. What is later is decided from its row by the task's policies; what
+//! is later still goes to the backlog, so that it never comes ahead of what is on time (P8).
+
+use std::collections::VecDeque;
 
 use campanile_model::{
-    AttemptAction, AttemptLine, Decision, FireLine, Millis, Reason, RunId, RunState, TaskId, TaskStatus, Timestamp,
-    Token,
+    AttemptAction, AttemptLine, Decision, FireLine, Millis, Reason, RunId, RunState, TaskId, TaskState, TaskStatus,
+    Timestamp, Token,
 };
 use campanile_store::{StoreError, TaskTimer, View};
 
@@ -16,24 +18,25 @@ use super::window::{Armed, Window};
 use crate::decide::{Decided, decide};
 use crate::plans::PlanError;
 
-/// Overdue by at most this: fires whatever the task's policies say, because no `catch_up.grace` is shorter.
-pub(crate) const ON_TIME: Millis = campanile_model::limits::GRACE_MIN;
 /// Overdue by more than this: the backlog's.
 pub(crate) const LATE: Millis = Millis::from_secs(10);
 
-/// Decides what has rung. Returns what is too late to be decided here.
+/// Decides what has rung, as far as there is room for decisions. Returns what is too late to be decided here.
 pub(crate) fn ring(
     context: &Context,
-    due: Vec<(Timestamp, Armed)>,
+    rung: &mut VecDeque<(Timestamp, Armed)>,
     now: Timestamp,
     proposals: &mut Proposals,
 ) -> Result<Vec<(Timestamp, Armed)>, StoreError> {
     let mut late = Vec::new();
     let mut view = None;
     let decided_at = context.clock.instant();
-    for (wake_at, armed) in due {
+    while proposals.has_room()
+        && let Some((wake_at, armed)) = rung.pop_front()
+    {
         match armed {
-            Armed::Task(task, timer) if now.since(timer.next.due_at) <= ON_TIME => {
+            Armed::Task(_, timer) if now.since(timer.next.due_at) > LATE => late.push((wake_at, armed)),
+            Armed::Task(task, timer) if now.since(timer.next.due_at) <= timer.grace => {
                 let line = match on_time(context, task, &timer) {
                     Some(line) => Some(line),
                     None => {
@@ -43,10 +46,14 @@ pub(crate) fn ring(
                 };
                 proposals.fire(line, wake_at, decided_at);
             }
-            Armed::Task(_, timer) if now.since(timer.next.due_at) > LATE => late.push((wake_at, armed)),
             Armed::Task(task, timer) => {
                 let view = view.get_or_insert_with(|| context.replica.store().view());
-                proposals.fire(decide_task(context, view, task, Some(&timer), now)?.lines, wake_at, decided_at);
+                let state = view.task(task)?;
+                proposals.fire(
+                    decide_task(context, view, state.as_ref(), Some(&timer), now)?.lines,
+                    wake_at,
+                    decided_at,
+                );
             }
             Armed::Retry(run, token) => {
                 let view = view.get_or_insert_with(|| context.replica.store().view());
@@ -69,27 +76,28 @@ pub(crate) fn decide_again(
     let (now, decided_at) = (context.clock.now(), context.clock.instant());
     let view = context.replica.store().view();
     let (mut late, mut fires, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
-    let mut first_due = now;
-    let mut last = None;
+    let mut undecided = undecided;
+    // The decisions about one task are neighbours, and are made anew together.
+    undecided.dedup_by_key(|undecided| undecided.of);
+    undecided.retain(|undecided| {
+        let is_late = now.since(undecided.wake_at) > LATE;
+        if is_late {
+            late.push(*undecided);
+        }
+        !is_late
+    });
+    let first_due = undecided.iter().map(|undecided| undecided.wake_at).fold(now, Timestamp::min);
+    let tasks: Vec<TaskId> = undecided.iter().filter_map(|undecided| undecided.of.task()).collect();
+    for state in view.tasks(&tasks)?.into_iter().flatten() {
+        let lines = decide_task(context, &view, Some(&state), None, now)?.lines;
+        if lines.is_empty() {
+            arm_again(&state, now, window);
+        }
+        fires.extend(lines);
+    }
     for undecided in undecided {
-        // The decisions about one task are neighbours, and are made anew together.
-        if last.replace(undecided.of) == Some(undecided.of) {
-            continue;
-        }
-        if now.since(undecided.wake_at) > LATE {
-            late.push(undecided);
-            continue;
-        }
-        first_due = first_due.min(undecided.wake_at);
-        match undecided.of {
-            Of::Task(task) => {
-                let lines = decide_task(context, &view, task, None, now)?.lines;
-                if lines.is_empty() {
-                    arm_again(&view, task, now, window)?;
-                }
-                fires.extend(lines);
-            }
-            Of::Retry(run, token) => attempts.extend(retry(context, &view, run, token, now)?),
+        if let Of::Retry(run, token) = undecided.of {
+            attempts.extend(retry(context, &view, run, token, now)?);
         }
     }
     proposals.put_first(fires, attempts, first_due, decided_at);
@@ -121,33 +129,30 @@ fn plan_first(context: &Context, view: &View, task: TaskId, timer: &TaskTimer) -
     }
 }
 
-/// Decides all that is due of a task, from its row. Nothing, if there is a timer and it is stale.
+/// Decides all that is due of a task, from its row in this view. Nothing, if there is a timer and it is stale.
 pub(crate) fn decide_task(
     context: &Context,
     view: &View,
-    task: TaskId,
+    state: Option<&TaskState>,
     timer: Option<&TaskTimer>,
     now: Timestamp,
 ) -> Result<Decided, StoreError> {
-    let Some(state) = view.task(task)? else { return Ok(Decided::default()) };
+    let Some(state) = state else { return Ok(Decided::default()) };
     let current = timer.is_none_or(|timer| state.version == timer.version && state.next == Some(timer.next));
     if !current || !matches!(state.status, TaskStatus::Active | TaskStatus::Paused) {
         return Ok(Decided::default());
     }
-    match context.plans.of(view, &state) {
-        Ok(planned) => Ok(decide(&state, &planned.spec, &planned.plan, now)),
+    match context.plans.of(view, state) {
+        Ok(planned) => Ok(decide(state, &planned.spec, &planned.plan, now)),
         Err(error) => unusable(error),
     }
 }
 
 /// A timer that rang and is not due any more, because the clock has gone back, is to ring again. Others are stale.
-pub(crate) fn arm_again(view: &View, task: TaskId, now: Timestamp, window: &mut Window) -> Result<(), StoreError> {
-    if let Some(state) = view.task(task)?
-        && let Some(next) = state.next.filter(|next| next.due_at > now)
-    {
-        window.arm_task(task, next.due_at, TaskTimer::of(&state, next));
+pub(crate) fn arm_again(state: &TaskState, now: Timestamp, window: &mut Window) {
+    if let Some(next) = state.next.filter(|next| next.due_at > now) {
+        window.arm_task(state.id, next.due_at, TaskTimer::of(state, next));
     }
-    Ok(())
 }
 
 /// The attempt a retry timer asks for. None, if the timer is stale.

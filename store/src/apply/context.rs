@@ -37,7 +37,8 @@ pub(super) fn reject<T>(code: Code, message: impl Into<String>) -> Answer<T> {
 
 /// One entry being applied.
 pub(super) struct Apply<'a> {
-    base: &'a dyn Read,
+    /// The state before this batch.
+    pub base: &'a dyn Read,
     pub overlay: &'a mut Overlay,
     pub cached: &'a mut Cached,
     effects: &'a mut Vec<Effect>,

@@ -4,7 +4,7 @@
 //! expiry timer, and touches nothing else.
 
 use campanile_model::{
-    Decision, FireLine, Next, Origin, Reason, Reply, TaskState, TaskStatus, Timestamp, planted, sometimes,
+    Decision, FireLine, Next, Origin, Reason, Reply, TaskId, TaskState, TaskStatus, Timestamp, planted, sometimes,
 };
 
 use super::context::{Answer, Apply};
@@ -13,18 +13,24 @@ use crate::TaskTimer;
 use crate::effect::Effect;
 use crate::tables;
 
+/// Rows read together: half of what a fire costs is finding its task's row.
+const READ_AT_ONCE: usize = 512;
+
 impl Apply<'_> {
     pub fn fire(&mut self, lines: &[FireLine]) -> Answer {
         let mut done = 0;
-        for line in lines {
-            done += u32::from(self.fire_line(line)?);
+        for lines in lines.chunks(READ_AT_ONCE) {
+            let tasks: Vec<TaskId> = lines.iter().map(|line| line.task).collect();
+            for (line, below) in lines.iter().zip(tables::tasks(self.base, &tasks)?) {
+                done += u32::from(self.fire_line(line, below)?);
+            }
         }
         Ok(Reply::Lines { done })
     }
 
-    /// Whether the line took effect.
-    fn fire_line(&mut self, line: &FireLine) -> Answer<bool> {
-        let Some(mut task) = tables::task(&self.read(), line.task)? else { return Ok(false) };
+    /// Whether the line took effect. `below` is the task before this batch.
+    fn fire_line(&mut self, line: &FireLine, below: Option<TaskState>) -> Answer<bool> {
+        let Some(mut task) = tables::task_over(self.overlay, below, line.task)? else { return Ok(false) };
         let Some(next) = task.next.filter(|next| decides(line, &task, *next) || planted!(SkipCompareAndSet)) else {
             sometimes!(FireWasNoOp);
             return Ok(false);

@@ -1,6 +1,8 @@
 //! `Outcomes`: attempts that ended, reported by the nodes that delivered them.
 
-use campanile_model::{AttemptResult, Millis, Outcome, OutcomeLine, Reply, Run, RunState, planted, sometimes};
+use campanile_model::{
+    AttemptResult, Millis, Outcome, OutcomeLine, Reply, Run, RunId, RunState, TaskId, TaskState, planted, sometimes,
+};
 
 use super::context::{Answer, Apply};
 use crate::effect::Effect;
@@ -9,16 +11,23 @@ use crate::tables;
 impl Apply<'_> {
     pub fn outcomes(&mut self, lines: &[OutcomeLine]) -> Answer {
         let mut accepted = Vec::with_capacity(lines.len());
-        for line in lines {
-            accepted.push(self.outcome(line)?);
+        let runs: Vec<RunId> = lines.iter().map(|line| line.run).collect();
+        let runs = tables::live_runs(self.base, &runs)?;
+        // A run's task is only looked at once the outcome counts, but most outcomes do.
+        let tasks: Vec<TaskId> = runs.iter().flatten().map(|run| run.task).collect();
+        let mut tasks = tables::tasks(self.base, &tasks)?.into_iter();
+        for (line, run) in lines.iter().zip(runs) {
+            let task = run.as_ref().and_then(|_| tasks.next()).flatten();
+            accepted.push(self.outcome(line, run, task)?);
         }
         Ok(Reply::Outcomes { accepted })
     }
 
     /// Whether the outcome was accepted. It must be of the run's current attempt, and its node must not have been
     /// fenced since that began: then the attempt counts as unknown, whatever the node says.
-    fn outcome(&mut self, line: &OutcomeLine) -> Answer<bool> {
-        let Some(mut run) = tables::live_run(&self.read(), line.run)? else { return Ok(false) };
+    /// The run and its task are as they were before this batch.
+    fn outcome(&mut self, line: &OutcomeLine, run: Option<Run>, task: Option<TaskState>) -> Answer<bool> {
+        let Some(mut run) = tables::live_run_over(self.overlay, run, line.run)? else { return Ok(false) };
         let stale = run.token != line.token && !planted!(StaleTokenAccepted);
         let void = self.is_void(run.owner, run.token);
         if void {
@@ -44,7 +53,10 @@ impl Apply<'_> {
             Outcome::Gone => (RunState::Failed, true),
         };
         let run = self.end(run, state);
-        self.tell_task(&run, gone)?;
+        // One that the batch itself has made was not there to be read.
+        let known = tables::task_over(self.overlay, task, run.task)?;
+        let task = known.map_or_else(|| tables::known_task(&self.read(), run.task), Ok)?;
+        self.tell(task, &run, gone)?;
         Ok(true)
     }
 
@@ -77,6 +89,23 @@ mod tests {
         let run = m.get_run(run);
         assert_eq!((run.state, run.attempts.len()), (RunState::Succeeded, 1));
         assert_eq!(run.finished_at, Some(m.now));
+    }
+
+    #[test]
+    fn lines_of_one_command_see_what_those_before_them_did() {
+        let mut m = Machine::new();
+        let id = m.create("a", TaskSpec { pause_on_failure: Some(2), ..by_hand() }, None);
+        let runs = [m.trigger("a"), m.trigger("a")];
+        let lines = [runs[0], runs[0], runs[1]].map(|run| OutcomeLine {
+            run,
+            token: m.get_run(run).token,
+            result: Outcome::Failed,
+            status: None,
+            error: String::new(),
+        });
+        let accepted = vec![true, false, true];
+        assert_eq!(m.run(Command::Outcomes { lines: lines.to_vec() }), Reply::Outcomes { accepted });
+        assert_eq!((m.task(id).failures, m.task(id).status), (2, TaskStatus::Paused));
     }
 
     #[test]

@@ -60,6 +60,7 @@ impl Apply<'_> {
             pause_on_failure: None,
             retention: put.spec.retention,
             on_finish: OnFinish::Keep,
+            grace: put.spec.catch_up.grace,
             live: Vec::new(),
             one_shot_run: None,
             open_line: None,
@@ -102,6 +103,7 @@ impl Apply<'_> {
         task.pause_on_failure = spec.pause_on_failure;
         task.retention = spec.retention;
         task.on_finish = spec.on_finish;
+        task.grace = spec.catch_up.grace;
         task.open_line = None;
         task.next = prepared.next.filter(|_| spec.remaining != Some(0));
         task.decided_until = task.decided_until.max(decided_by_version(self.time, task.next));

@@ -192,7 +192,12 @@ impl Apply<'_> {
 
     /// Lets the task know that its run has ended, if that concerns it. With `gone`, the receiver wants no more.
     pub fn tell_task(&mut self, run: &Run, gone: bool) -> Answer<()> {
-        let mut task = tables::known_task(&self.read(), run.task)?;
+        let task = tables::known_task(&self.read(), run.task)?;
+        self.tell(task, run, gone)
+    }
+
+    /// The same for a task that has been read.
+    pub fn tell(&mut self, mut task: TaskState, run: &Run, gone: bool) -> Answer<()> {
         if !task.tracks_runs() && !gone {
             return Ok(());
         }

@@ -34,6 +34,11 @@ pub type Rows<'a> = Box<dyn Iterator<Item = io::Result<KeyValue>> + Send + 'a>;
 pub trait Read: Send + Sync {
     fn get(&self, family: Family, key: &[u8]) -> io::Result<Option<Vec<u8>>>;
 
+    /// The rows under these keys, in the order of the keys. May cost much less than one [`Read::get`] after the other.
+    fn get_many(&self, family: Family, keys: &[&[u8]]) -> io::Result<Vec<Option<Vec<u8>>>> {
+        keys.iter().map(|key| self.get(family, key)).collect()
+    }
+
     /// Rows with keys in `(lower, upper)`, ascending, or descending if `reverse`.
     fn scan<'a>(&'a self, family: Family, lower: Bound<&[u8]>, upper: Bound<&[u8]>, reverse: bool) -> Rows<'a>;
 }

@@ -43,6 +43,8 @@ fn a_row_is_read_back_and_deleted(bench: Bench) {
     assert_eq!(get(&*engine, A, "k"), None);
     let unknown = engine.get(Family("unknown"), b"k").unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::InvalidInput);
+    assert!(engine.get_many(Family("unknown"), &[b"k"]).is_err());
+    assert!(engine.get_many(A, &[]).unwrap().is_empty());
     assert!(engine.scan(Family("unknown"), Unbounded, Unbounded, false).next().unwrap().is_err());
 }
 

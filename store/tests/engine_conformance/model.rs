@@ -91,6 +91,14 @@ fn assert_same(reader: &dyn Read, model: &Model) {
         let family = if *family == A.0 { A } else { B };
         assert_eq!(reader.get(family, key).unwrap().as_ref(), Some(value));
     }
+    // Many at once, in an order of their own, with some that are not there and one twice.
+    let mut keys: Vec<&[u8]> = model.keys().rev().map(|(_, key)| key.as_slice()).collect();
+    keys.extend(keys.first().copied());
+    keys.push(b"never there");
+    for family in [A, B] {
+        let one_by_one: Vec<_> = keys.iter().map(|key| reader.get(family, key).unwrap()).collect();
+        assert_eq!(reader.get_many(family, &keys).unwrap(), one_by_one);
+    }
 }
 
 fn check(bench: &Bench, purpose: Purpose, steps: &[Step]) {

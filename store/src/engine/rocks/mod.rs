@@ -15,8 +15,8 @@ use futures::future::BoxFuture;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::properties::{self, PropName};
 use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, ErrorKind, FlushOptions, ReadOptions, Snapshot,
-    WriteBatch, WriteOptions,
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBPinnableSlice, DBRawIterator, ErrorKind, FlushOptions, ReadOptions,
+    Snapshot, WriteBatch, WriteOptions,
 };
 use self_cell::self_cell;
 
@@ -67,6 +67,13 @@ impl Database {
 
     fn get(&self, family: Family, key: &[u8], options: &ReadOptions) -> io::Result<Option<Vec<u8>>> {
         self.db.get_cf_opt(self.family(family)?, key, options).map_err(|error| self.error(error))
+    }
+
+    fn get_many(&self, family: Family, keys: &[&[u8]], options: &ReadOptions) -> io::Result<Vec<Option<Vec<u8>>>> {
+        let rows =
+            self.db.batched_multi_get_cf_opt(self.family(family)?, keys.iter().copied(), keys.is_sorted(), options);
+        let copy = |row: Result<Option<DBPinnableSlice<'_>>, rocksdb::Error>| Ok(row?.map(|row| row.to_vec()));
+        rows.into_iter().map(|row| copy(row).map_err(|error| self.error(error))).collect()
     }
 
     fn scan<'a>(
@@ -197,6 +204,10 @@ impl Read for RocksEngine {
         self.database.get(family, key, &read_options())
     }
 
+    fn get_many(&self, family: Family, keys: &[&[u8]]) -> io::Result<Vec<Option<Vec<u8>>>> {
+        self.database.get_many(family, keys, &read_options())
+    }
+
     fn scan<'a>(&'a self, family: Family, lower: Bound<&[u8]>, upper: Bound<&[u8]>, reverse: bool) -> Rows<'a> {
         self.database.scan(family, lower, upper, reverse, read_options())
     }
@@ -292,6 +303,10 @@ impl RocksSnapshot {
 impl Read for RocksSnapshot {
     fn get(&self, family: Family, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
         self.0.borrow_owner().get(family, key, &self.options())
+    }
+
+    fn get_many(&self, family: Family, keys: &[&[u8]]) -> io::Result<Vec<Option<Vec<u8>>>> {
+        self.0.borrow_owner().get_many(family, keys, &self.options())
     }
 
     fn scan<'a>(&'a self, family: Family, lower: Bound<&[u8]>, upper: Bound<&[u8]>, reverse: bool) -> Rows<'a> {
