@@ -52,6 +52,21 @@ impl Plans {
         Some(planned)
     }
 
+    /// Puts the plans of these tasks' current versions at hand, which costs less together. One that cannot be used is
+    /// left to whoever asks for it alone.
+    pub fn load(&self, view: &View, tasks: &[TaskId]) -> Result<(), StoreError> {
+        let states: Vec<TaskState> = view.tasks(tasks)?.into_iter().flatten().collect();
+        let versions: Vec<(TaskId, u32)> = states.iter().map(|state| (state.id, state.version)).collect();
+        for (state, spec) in states.iter().zip(view.specs(&versions)?) {
+            if let Some(spec) = spec
+                && let Ok(planned) = compile(state, spec)
+            {
+                self.keep(state, planned);
+            }
+        }
+        Ok(())
+    }
+
     /// The plan of the task's current version.
     pub fn of(&self, view: &View, state: &TaskState) -> Result<Arc<Planned>, PlanError> {
         if let Some(planned) = self.cached(state.id, state.version) {
@@ -59,12 +74,15 @@ impl Plans {
         }
         let (task, version) = (state.id, state.version);
         let spec = view.spec(task, version)?.ok_or(PlanError::Missing { task, version })?;
-        let anchors = Anchors { created_at: state.created_at, version_at: state.version_at, spread: state.spread };
-        let plan = Plan::compile(&spec, anchors).map_err(|source| PlanError::Compile { task, version, source })?;
-        let planned = Arc::new(Planned { spec, plan });
+        let planned = compile(state, spec).map_err(|source| PlanError::Compile { task, version, source })?;
+        Ok(self.keep(state, planned))
+    }
+
+    fn keep(&self, state: &TaskState, planned: Planned) -> Arc<Planned> {
+        let planned = Arc::new(planned);
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        Self::insert(&mut generations, (task, version), planned.clone());
-        Ok(planned)
+        Self::insert(&mut generations, (state.id, state.version), planned.clone());
+        planned
     }
 
     fn insert(generations: &mut [Generation; 2], key: (TaskId, u32), planned: Arc<Planned>) {
@@ -73,4 +91,10 @@ impl Plans {
         }
         generations[0].insert(key, planned);
     }
+}
+
+fn compile(state: &TaskState, spec: TaskSpec) -> Result<Planned, Rejection> {
+    let anchors = Anchors { created_at: state.created_at, version_at: state.version_at, spread: state.spread };
+    let plan = Plan::compile(&spec, anchors)?;
+    Ok(Planned { spec, plan })
 }

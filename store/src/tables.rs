@@ -198,6 +198,12 @@ pub(crate) fn spec(read: &dyn Read, id: TaskId, version: u32) -> StoreResult<Opt
     get(read, keys::SPECS, &keys::version(id, version))
 }
 
+/// These versions of tasks, in their order.
+pub(crate) fn specs(read: &dyn Read, versions: &[(TaskId, u32)]) -> StoreResult<Vec<Option<TaskSpec>>> {
+    let keys: Vec<_> = versions.iter().map(|(id, version)| keys::version(*id, *version)).collect();
+    get_many(read, keys::SPECS, &keys)
+}
+
 /// The current definition of a task that is there.
 pub(crate) fn known_spec(read: &dyn Read, id: TaskId, version: u32) -> StoreResult<TaskSpec> {
     spec(read, id, version)?.ok_or_else(|| StoreError::Corrupt(format!("version {version} of task {id} has no row")))

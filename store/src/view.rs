@@ -76,6 +76,11 @@ impl View {
         tables::spec(self.read(), id, version)
     }
 
+    /// These versions of tasks, in their order.
+    pub fn specs(&self, versions: &[(TaskId, u32)]) -> StoreResult<Vec<Option<TaskSpec>>> {
+        tables::specs(self.read(), versions)
+    }
+
     /// The run, live or finished.
     pub fn run(&self, id: RunId) -> StoreResult<Option<Run>> {
         match tables::live_run(self.read(), id)? {

@@ -21,6 +21,9 @@ use crate::plans::PlanError;
 /// Overdue by more than this: the backlog's.
 pub(crate) const LATE: Millis = Millis::from_secs(10);
 
+/// Plans read together. Far fewer than are kept.
+const PLAN_AT_ONCE: usize = 512;
+
 /// Decides what has rung, as far as there is room for decisions. Returns what is too late to be decided here.
 pub(crate) fn ring(
     context: &Context,
@@ -31,9 +34,14 @@ pub(crate) fn ring(
     let mut late = Vec::new();
     let mut view = None;
     let decided_at = context.clock.instant();
+    let mut planned = 0;
     while proposals.has_room()
         && let Some((wake_at, armed)) = rung.pop_front()
     {
+        if planned == 0 {
+            planned = plan_together(context, &mut view, &armed, rung)?;
+        }
+        planned -= 1;
         match armed {
             Armed::Task(_, timer) if now.since(timer.next.due_at) > LATE => late.push((wake_at, armed)),
             Armed::Task(task, timer) if now.since(timer.next.due_at) <= timer.grace => {
@@ -118,6 +126,28 @@ fn on_time(context: &Context, task: TaskId, timer: &TaskTimer) -> Option<FireLin
         Decision::Fire
     };
     Some(FireLine { task, version: timer.version, scheduled_at, decision, next })
+}
+
+/// Puts the plans at hand that this timer and those after it need. Returns for how many timers.
+fn plan_together(
+    context: &Context,
+    view: &mut Option<View>,
+    first: &Armed,
+    rung: &VecDeque<(Timestamp, Armed)>,
+) -> Result<usize, StoreError> {
+    let timers = std::iter::once(first).chain(rung.iter().map(|(_, armed)| armed)).take(PLAN_AT_ONCE);
+    let missing = timers.filter_map(|armed| match armed {
+        Armed::Task(task, timer) if !timer.one_shot && context.plans.cached(*task, timer.version).is_none() => {
+            Some(*task)
+        }
+        _ => None,
+    });
+    let missing: Vec<TaskId> = missing.collect();
+    if missing.len() > 1 {
+        let view = view.get_or_insert_with(|| context.replica.store().view());
+        context.plans.load(view, &missing)?;
+    }
+    Ok(PLAN_AT_ONCE)
 }
 
 /// Compiles the task's plan, then decides.

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{NodeId, Run, RunId, RunState, TaskId, TaskSpec, Token, filled, planted, sometimes};
+use campanile_model::{NodeId, Run, RunId, RunState, TaskId, TaskSpec, TaskState, Token, filled, planted, sometimes};
 use campanile_raft::{Clock, Delivery, EffectStream, Replica, rt};
 use campanile_store::{Effect, StoreError};
 use tokio::sync::{mpsc, oneshot};
@@ -34,6 +34,8 @@ pub use webhook::WebhookClient;
 const QUEUE: usize = 100_000;
 /// Rows read in one step when the tables are read.
 const PAGE: usize = 4096;
+/// Definitions read together.
+const READ_AT_ONCE: usize = 512;
 
 #[derive(Clone)]
 pub struct DispatcherConfig {
@@ -154,6 +156,8 @@ impl Dispatcher {
                 return self.look_at_own_row();
             }
         };
+        // Gathered, because their definitions are read together.
+        let mut ready = Vec::new();
         for effect in &effects.list {
             match effect {
                 // What the tables had when they were read is queued already, if it still is to be sent.
@@ -161,15 +165,21 @@ impl Dispatcher {
                 Effect::AttemptReady { run }
                     if run.owner == self.config.node && self.serving.is_some_and(|fence| run.token >= fence) =>
                 {
-                    self.queue(Run::clone(run))?;
+                    ready.push(Run::clone(run));
                 }
-                Effect::RunEnded { run, token, owner } if *owner == self.config.node => self.abandon(*run, *token),
-                Effect::NodeFenced { node, .. } if *node == self.config.node => self.look_at_own_row()?,
+                Effect::RunEnded { run, token, owner } if *owner == self.config.node => {
+                    self.queue(std::mem::take(&mut ready))?;
+                    self.abandon(*run, *token);
+                }
+                Effect::NodeFenced { node, .. } if *node == self.config.node => {
+                    ready.clear();
+                    self.look_at_own_row()?;
+                }
                 Effect::ShardsMoved if self.serving.is_none() => self.look_at_own_row()?,
                 _ => {}
             }
         }
-        Ok(())
+        self.queue(ready)
     }
 
     /// Reads from the tables whether this incarnation is up, and if so every attempt that is this node's.
@@ -209,31 +219,33 @@ impl Dispatcher {
             let page = view.live_runs(after, PAGE)?;
             let full = page.len() == PAGE;
             after = page.last().map(|run| run.id);
-            for run in page {
+            let mine = page.into_iter().filter(|run| {
                 let mine = run.owner == self.config.node && run.state == RunState::Running && run.token >= fence;
-                if mine && !queued.contains(&run.id) && !self.in_flight.contains_key(&run.id) {
-                    self.queue(run)?;
-                }
-            }
+                mine && !queued.contains(&run.id) && !self.in_flight.contains_key(&run.id)
+            });
+            let mine = mine.collect();
+            self.queue(mine)?;
             if !full || self.left_in_tables {
                 return Ok(());
             }
         }
     }
 
-    fn queue(&mut self, run: Run) -> Result<(), StoreError> {
-        if self.hosts.queued() >= QUEUE {
+    fn queue(&mut self, mut runs: Vec<Run>) -> Result<(), StoreError> {
+        runs.retain(|run| self.in_flight.get(&run.id).is_none_or(|flight| flight.token < run.token));
+        let room = QUEUE.saturating_sub(self.hosts.queued());
+        if runs.len() > room {
             self.left_in_tables = true;
-            return Ok(());
+            runs.truncate(room);
         }
-        if self.in_flight.get(&run.id).is_some_and(|flight| flight.token >= run.token) {
-            return Ok(());
+        let known = self.specs.get(&self.replica, &runs)?;
+        for (run, known) in runs.into_iter().zip(known) {
+            let Some((spec, host, name)) = known else {
+                tracing::error!(run = %run.id, task = %run.task, version = run.version, "a run's version is gone");
+                continue;
+            };
+            self.hosts.push(host, Attempt { run, spec, task_name: name });
         }
-        let Some((spec, host, name)) = self.specs.get(&self.replica, run.task, run.version)? else {
-            tracing::error!(run = %run.id, task = %run.task, version = run.version, "a run's version is gone");
-            return Ok(());
-        };
-        self.hosts.push(host, Attempt { run, spec, task_name: name });
         filled!("dispatcher queue", self.hosts.queued(), QUEUE);
         Ok(())
     }
@@ -323,14 +335,30 @@ impl Specs {
     /// Definitions kept; then all are forgotten, which costs one read each.
     const MAX: usize = 4096;
 
-    /// The definition, the host it goes to, and the task's name.
-    fn get(&mut self, replica: &Replica, task: TaskId, version: u32) -> Result<Option<Known>, StoreError> {
-        if let Some(known) = self.entries.get(&(task, version)) {
-            return Ok(Some(known.clone()));
+    /// Of each run: the definition, the host it goes to, and the task's name.
+    fn get(&mut self, replica: &Replica, runs: &[Run]) -> Result<Vec<Option<Known>>, StoreError> {
+        let key = |run: &Run| (run.task, run.version);
+        let kept: Vec<Option<Known>> = runs.iter().map(|run| self.entries.get(&key(run)).cloned()).collect();
+        let missing: BTreeSet<_> =
+            runs.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(run, _)| key(run)).collect();
+        let missing = Vec::from_iter(missing);
+        let mut read = BTreeMap::new();
+        for versions in missing.chunks(READ_AT_ONCE) {
+            let view = replica.store().view();
+            let tasks: Vec<TaskId> = versions.iter().map(|(task, _)| *task).collect();
+            let rows = view.specs(versions)?.into_iter().zip(view.tasks(&tasks)?);
+            for (version, (spec, state)) in versions.iter().zip(rows) {
+                if let Some(spec) = spec {
+                    read.insert(*version, self.remember(*version, spec, state));
+                }
+            }
         }
-        let view = replica.store().view();
-        let Some(spec) = view.spec(task, version)? else { return Ok(None) };
-        let name = view.task(task)?.map_or_else(|| task.to_string(), |state| state.display_name());
+        let known = |(run, kept): (&Run, Option<Known>)| kept.or_else(|| read.get(&key(run)).cloned());
+        Ok(runs.iter().zip(kept).map(known).collect())
+    }
+
+    fn remember(&mut self, key: (TaskId, u32), spec: TaskSpec, state: Option<TaskState>) -> Known {
+        let name = state.map_or_else(|| key.0.to_string(), |state| state.display_name());
         let host = webhook::host(&spec.target);
         let known: Known = (Arc::new(spec), host.into(), name.into());
         if self.entries.len() >= Self::MAX {
@@ -338,8 +366,8 @@ impl Specs {
         }
         // A one-shot is sent once: remembering it would only push others out.
         if !known.0.is_one_shot() {
-            self.entries.insert((task, version), known.clone());
+            self.entries.insert(key, known.clone());
         }
-        Ok(Some(known))
+        known
     }
 }

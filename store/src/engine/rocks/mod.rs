@@ -175,7 +175,7 @@ impl RocksEngine {
     ) -> io::Result<RocksEngine> {
         let names = families.iter().map(|family| family.0).chain([DEFAULT_FAMILY]);
         let descriptors =
-            names.map(|family| ColumnFamilyDescriptor::new(family, tuning::family_options(purpose, memory)));
+            names.map(|family| ColumnFamilyDescriptor::new(family, tuning::family_options(family, purpose, memory)));
         let db = DB::open_cf_descriptors(&tuning::database_options(purpose, memory), root.join(name), descriptors)
             .map_err(|error| describe(name, error))?;
         let database = Database { db, name: name.to_owned(), families: families.to_vec() };
