@@ -34,14 +34,14 @@ pub(crate) fn ring(
     let mut late = Vec::new();
     let mut view = None;
     let decided_at = context.clock.instant();
-    let mut planned = 0;
-    while proposals.has_room()
-        && let Some((wake_at, armed)) = rung.pop_front()
-    {
-        if planned == 0 {
-            planned = plan_together(context, &mut view, &armed, rung)?;
+    for place in 0.. {
+        if !proposals.has_room() {
+            break;
         }
-        planned -= 1;
+        if place % PLAN_AT_ONCE == 0 {
+            plan_together(context, &mut view, rung, now)?;
+        }
+        let Some((wake_at, armed)) = rung.pop_front() else { break };
         match armed {
             Armed::Task(_, timer) if now.since(timer.next.due_at) > LATE => late.push((wake_at, armed)),
             Armed::Task(task, timer) if now.since(timer.next.due_at) <= timer.grace => {
@@ -57,11 +57,8 @@ pub(crate) fn ring(
             Armed::Task(task, timer) => {
                 let view = view.get_or_insert_with(|| context.replica.store().view());
                 let state = view.task(task)?;
-                proposals.fire(
-                    decide_task(context, view, state.as_ref(), Some(&timer), now)?.lines,
-                    wake_at,
-                    decided_at,
-                );
+                let decided = decide_task(context, view, state.as_ref(), Some(&timer), now)?;
+                proposals.fire(decided.lines, wake_at, decided_at);
             }
             Armed::Retry(run, token) => {
                 let view = view.get_or_insert_with(|| context.replica.store().view());
@@ -77,14 +74,13 @@ pub(crate) fn ring(
 /// late to be decided here.
 pub(crate) fn decide_again(
     context: &Context,
-    undecided: Vec<Undecided>,
+    mut undecided: Vec<Undecided>,
     proposals: &mut Proposals,
     window: &mut Window,
 ) -> Result<Vec<Undecided>, StoreError> {
     let (now, decided_at) = (context.clock.now(), context.clock.instant());
     let view = context.replica.store().view();
     let (mut late, mut fires, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
-    let mut undecided = undecided;
     // The decisions about one task are neighbours, and are made anew together.
     undecided.dedup_by_key(|undecided| undecided.of);
     undecided.retain(|undecided| {
@@ -128,26 +124,26 @@ fn on_time(context: &Context, task: TaskId, timer: &TaskTimer) -> Option<FireLin
     Some(FireLine { task, version: timer.version, scheduled_at, decision, next })
 }
 
-/// Puts the plans at hand that this timer and those after it need. Returns for how many timers.
+/// Puts the plans at hand that the next timers need.
 fn plan_together(
     context: &Context,
     view: &mut Option<View>,
-    first: &Armed,
     rung: &VecDeque<(Timestamp, Armed)>,
-) -> Result<usize, StoreError> {
-    let timers = std::iter::once(first).chain(rung.iter().map(|(_, armed)| armed)).take(PLAN_AT_ONCE);
-    let missing = timers.filter_map(|armed| match armed {
-        Armed::Task(task, timer) if !timer.one_shot && context.plans.cached(*task, timer.version).is_none() => {
-            Some(*task)
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let missing = rung.iter().take(PLAN_AT_ONCE).filter_map(|(_, armed)| match armed {
+        Armed::Task(task, timer) => {
+            let wanted = !timer.one_shot && now.since(timer.next.due_at) <= LATE;
+            (wanted && context.plans.cached(*task, timer.version).is_none()).then_some(*task)
         }
-        _ => None,
+        Armed::Retry(..) | Armed::Expire(_) => None,
     });
     let missing: Vec<TaskId> = missing.collect();
     if missing.len() > 1 {
         let view = view.get_or_insert_with(|| context.replica.store().view());
         context.plans.load(view, &missing)?;
     }
-    Ok(PLAN_AT_ONCE)
+    Ok(())
 }
 
 /// Compiles the task's plan, then decides.

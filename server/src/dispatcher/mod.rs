@@ -231,6 +231,7 @@ impl Dispatcher {
         }
     }
 
+    /// Queues attempts, as far as there is room; the others stay in the tables.
     fn queue(&mut self, mut runs: Vec<Run>) -> Result<(), StoreError> {
         runs.retain(|run| self.in_flight.get(&run.id).is_none_or(|flight| flight.token < run.token));
         let room = QUEUE.saturating_sub(self.hosts.queued());
