@@ -513,24 +513,22 @@ async fn a_batch_too_many_is_refused_at_once_and_the_others_are_not() {
     let path = "/v1/namespaces/default/tasks:batch";
     let line = r#"{"schedules":[{"every":"1h"}],"target":{"http":{"url":"http://127.0.0.1:9/"}}}"#;
     let post = || http::send(api, "POST", path, &[], line.as_bytes());
-    // Every place is taken by a batch whose body is still on its way.
+    const CONTINUE: &[u8; 25] = b"HTTP/1.1 100 Continue\r\n\r\n";
+    // Every place is taken by a batch whose body is still on its way: it is asked for when the batch has its place.
     let mut held = Vec::new();
     for _ in 0..limits::BATCHES {
         let mut stream = TcpStream::connect(api).await.unwrap();
-        let head =
-            format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", line.len());
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+            line.len()
+        );
         stream.write_all(head.as_bytes()).await.unwrap();
+        let mut asked = [0; CONTINUE.len()];
+        common::within("a request for the body", stream.read_exact(&mut asked)).await.unwrap();
+        assert_eq!(asked, *CONTINUE);
         held.push(stream);
     }
-    let refused = common::within("a refusal", async {
-        loop {
-            let answer = post().await;
-            if answer.status != 200 {
-                return answer;
-            }
-        }
-    });
-    let refused = refused.await;
+    let refused = post().await;
     assert_eq!((refused.status, refused.code().as_str()), (503, "overloaded"));
     assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
     let single = http::send(api, "POST", "/v1/namespaces/default/tasks", &[], line.as_bytes()).await;

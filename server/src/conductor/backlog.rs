@@ -157,7 +157,7 @@ impl Backlog {
                 }
             };
             let Some(state) = states.next().flatten() else { continue };
-            let decided = decide_task(context, view, Some(&state), timer.as_ref(), now)?;
+            let decided = decide_task(context, view, &state, timer.as_ref(), now)?;
             if decided.lines.is_empty() {
                 arm_again(&state, now, window);
             }

@@ -56,9 +56,10 @@ pub(crate) fn ring(
             }
             Armed::Task(task, timer) => {
                 let view = view.get_or_insert_with(|| context.replica.store().view());
-                let state = view.task(task)?;
-                let decided = decide_task(context, view, state.as_ref(), Some(&timer), now)?;
-                proposals.fire(decided.lines, wake_at, decided_at);
+                if let Some(state) = view.task(task)? {
+                    let decided = decide_task(context, view, &state, Some(&timer), now)?;
+                    proposals.fire(decided.lines, wake_at, decided_at);
+                }
             }
             Armed::Retry(run, token) => {
                 let view = view.get_or_insert_with(|| context.replica.store().view());
@@ -93,7 +94,7 @@ pub(crate) fn decide_again(
     let first_due = undecided.iter().map(|undecided| undecided.wake_at).fold(now, Timestamp::min);
     let tasks: Vec<TaskId> = undecided.iter().filter_map(|undecided| undecided.of.task()).collect();
     for state in view.tasks(&tasks)?.into_iter().flatten() {
-        let lines = decide_task(context, &view, Some(&state), None, now)?.lines;
+        let lines = decide_task(context, &view, &state, None, now)?.lines;
         if lines.is_empty() {
             arm_again(&state, now, window);
         }
@@ -159,11 +160,10 @@ fn plan_first(context: &Context, view: &View, task: TaskId, timer: &TaskTimer) -
 pub(crate) fn decide_task(
     context: &Context,
     view: &View,
-    state: Option<&TaskState>,
+    state: &TaskState,
     timer: Option<&TaskTimer>,
     now: Timestamp,
 ) -> Result<Decided, StoreError> {
-    let Some(state) = state else { return Ok(Decided::default()) };
     let current = timer.is_none_or(|timer| state.version == timer.version && state.next == Some(timer.next));
     if !current || !matches!(state.status, TaskStatus::Active | TaskStatus::Paused) {
         return Ok(Decided::default());

@@ -13,7 +13,7 @@ use crate::TaskTimer;
 use crate::effect::Effect;
 use crate::tables;
 
-/// Rows read together: half of what a fire costs is finding its task's row.
+/// Rows read together: one after the other, they were half of what it cost to apply a fire.
 const READ_AT_ONCE: usize = 512;
 
 impl Apply<'_> {

@@ -11,6 +11,7 @@ use crate::{A, B, Bench, get, on_both, open, put, rows, text};
 
 on_both!(
     a_row_is_read_back_and_deleted,
+    many_rows_are_read_in_any_order,
     scans_keep_to_their_bounds,
     a_scan_sees_no_later_write,
     a_batch_is_applied_in_order_and_across_families,
@@ -46,6 +47,34 @@ fn a_row_is_read_back_and_deleted(bench: Bench) {
     assert!(engine.get_many(Family("unknown"), &[b"k"]).is_err());
     assert!(engine.get_many(A, &[]).unwrap().is_empty());
     assert!(engine.scan(Family("unknown"), Unbounded, Unbounded, false).next().unwrap().is_err());
+}
+
+/// A row that is there and not found would be a fire that is dropped: so from many files and blocks, and from memory.
+fn many_rows_are_read_in_any_order(bench: Bench) {
+    const ROWS: usize = 3000;
+    let engine = open(&bench.disk, "db", Purpose::State);
+    let key = |number: usize| format!("{number:08}").into_bytes();
+    for files in 0..4 {
+        let mut batch = Batch::default();
+        for number in (files..ROWS).step_by(4) {
+            batch.put(A, key(number), number.to_string().into_bytes());
+        }
+        engine.write(batch).unwrap();
+        if files < 3 {
+            engine.flush().unwrap();
+        }
+    }
+    let rising: Vec<usize> = (0..ROWS + 100).collect();
+    let falling = rising.iter().rev().copied().collect();
+    let scattered = rising.iter().map(|number| number * 1009 % rising.len()).collect();
+    for order in [rising.clone(), falling, scattered] {
+        let keys: Vec<Vec<u8>> = order.iter().map(|number| key(*number)).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let wanted: Vec<Option<Vec<u8>>> =
+            order.iter().map(|number| (*number < ROWS).then(|| number.to_string().into_bytes())).collect();
+        assert!(engine.get_many(A, &keys).unwrap() == wanted);
+        assert!(engine.snapshot().get_many(A, &keys).unwrap() == wanted);
+    }
 }
 
 fn scans_keep_to_their_bounds(bench: Bench) {
