@@ -86,6 +86,11 @@ pub enum Command {
         before: Timestamp,
         max_keys: u32,
     },
+    /// Shards are moved as listed, and nobody is fenced: a node that drains gives its own up. What it has been given
+    /// to deliver stays its own.
+    MoveShards {
+        shards: Vec<(ShardId, NodeId)>,
+    },
 }
 
 /// A task, as clients name it. A name that reads as a [`TaskId`] is one.

@@ -4,10 +4,11 @@
 //! 2. The leader answers with its wall clock and, if the tables say that this incarnation is up, with a grant. A grant
 //!    never outlives the lease counted from the last moment at which a quorum confirmed the leader: so a leader cut off
 //!    from its quorum lets every lease run out before the next leader may count a node as lost. It counts only once its
-//!    receiver has applied what the leader had applied when it gave it: so a node that was fenced knows of its fence
-//!    before it delivers again.
+//!    receiver knows the tables in which the leader saw it up: so a node that was fenced knows of its fence before it
+//!    delivers again.
 //! 3. The leader's own lease is its leadership: it ends before any other node may be elected.
-//! 4. From the answer the node measures how far its wall clock is from the leader's (half a round trip, as NTP does)
+//! 4. A node that is about to stop says so in its beats, and the leader gives its shards to others.
+//! 5. From the answer the node measures how far its wall clock is from the leader's (half a round trip, as NTP does)
 //!    and says so in its next beat. From these the leader judges its own clock: further than allowed from the median of
 //!    the voters it hears, itself included, it stops stamping and hands over. What a node measured as a follower counts
 //!    until it has been judged as a leader.
@@ -52,6 +53,8 @@ pub struct Heard {
     pub ahead_us: Option<i64>,
     /// False once it has been removed: it gets no lease any more, and may still have one.
     pub is_member: bool,
+    /// It is about to stop, and delivers only what it has been given already.
+    pub drains: bool,
 }
 
 #[derive(Default)]
@@ -62,10 +65,12 @@ struct State {
     heard: BTreeMap<NodeId, Heard>,
     /// Nodes that get leases from this leader, with the incarnation that does.
     holders: BTreeMap<NodeId, u64>,
+    /// Index of the tables that say so.
+    holders_at: u64,
     lease_until: Option<Instant>,
     /// The leader that answered last, and when.
     answered: Option<(NodeId, Instant)>,
-    /// Grants, and the index that must be applied here before each counts; oldest first.
+    /// Grants, and the index of the tables that this node must know before each counts; oldest first.
     pending: VecDeque<(u64, Instant)>,
     /// This node's clock against its leader's, and that leader's term.
     ahead: Option<(u64, i64)>,
@@ -90,6 +95,7 @@ struct Inner {
     max_skew_us: i64,
     stamping: Stamping,
     state: Mutex<State>,
+    drains: watch::Sender<bool>,
 }
 
 /// What beats are made of.
@@ -120,6 +126,7 @@ impl Beats {
             max_skew_us: i64::try_from(parts.max_clock_skew.as_micros()).unwrap_or(i64::MAX),
             stamping: parts.stamping,
             state: Mutex::default(),
+            drains: watch::Sender::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -129,8 +136,19 @@ impl Beats {
         self.inner.incarnation
     }
 
-    /// Whether this node may start a delivery now: it holds a lease, or leads and is itself up.
-    pub fn may_deliver(&self) -> bool {
+    /// The leader hears at once, and from now on, that this node is about to stop.
+    pub fn drain(&self) {
+        self.inner.drains.send_replace(true);
+    }
+
+    /// Whether this node is about to stop.
+    pub fn drains(&self) -> bool {
+        *self.inner.drains.borrow()
+    }
+
+    /// Whether this node may start a delivery now: it holds a lease, or leads and is itself up, and whoever delivers
+    /// knows the tables that say so, having followed the log up to the index `known`.
+    pub fn may_deliver(&self, known: u64) -> bool {
         if planted!(DeliversWithoutLease) {
             return true;
         }
@@ -140,21 +158,22 @@ impl Beats {
         if leadership.is_leader {
             // No voter listens to a candidate before `election_max` has passed since it last heard its leader.
             let state = inner.state();
-            let is_up = state.term == leadership.term && state.holders.get(&inner.node) == Some(&inner.incarnation);
+            let holds = state.holders.get(&inner.node) == Some(&inner.incarnation);
+            let is_up = state.term == leadership.term && holds && state.holders_at <= known;
             drop(state);
             return is_up && now < inner.confirmed_until(inner.timing.election_max, now) - LEASE_MARGIN;
         }
-        let applied = inner.applied();
         let mut state = inner.state();
-        while let Some((_, until)) = state.pending.pop_front_if(|(index, _)| *index <= applied) {
+        while let Some((_, until)) = state.pending.pop_front_if(|(index, _)| *index <= known) {
             state.lease_until = state.lease_until.max(Some(until));
         }
         state.lease_until.is_some_and(|until| now + LEASE_MARGIN < until)
     }
 
-    /// Leader: from now on exactly these incarnations get leases.
-    pub fn grant_to(&self, holders: BTreeMap<NodeId, u64>) {
-        self.inner.state().holders = holders;
+    /// Leader: from now on exactly these incarnations get leases, because the tables at this index say that they are up.
+    pub fn grant_to(&self, holders: BTreeMap<NodeId, u64>, holders_at: u64) {
+        let mut state = self.inner.state();
+        (state.holders, state.holders_at) = (holders, holders_at);
     }
 
     /// A node not heard for so long has no lease left.
@@ -217,15 +236,17 @@ impl Beats {
         }
         let now = inner.clock.instant();
         inner.lead(&leadership, now);
-        let heard = Heard { at: now, incarnation: beat.incarnation, ahead_us: beat.ahead_us, is_member: true };
-        let applied = inner.applied();
-        let holds = {
+        let (incarnation, ahead_us, drains) = (beat.incarnation, beat.ahead_us, beat.drains);
+        let heard = Heard { at: now, incarnation, ahead_us, is_member: true, drains };
+        // Heard and granted in one step: who takes a node off the list and then finds it not heard knows that it was
+        // granted nothing since.
+        let (holds, holders_at) = {
             let mut state = inner.state();
             let is_member = state.heard.get(&beat.node).is_some_and(|before| before.is_member);
             if is_member {
                 state.heard.insert(beat.node, heard);
             }
-            is_member && state.holders.get(&beat.node) == Some(&beat.incarnation)
+            (is_member && state.holders.get(&beat.node) == Some(&beat.incarnation), state.holders_at)
         };
         let until = if holds { inner.confirmed_until(inner.timing.lease, now) } else { now };
         let grant = until.saturating_duration_since(now);
@@ -233,7 +254,7 @@ impl Beats {
             term: leadership.term,
             wall_us: inner.clock.now_us(),
             grant_ms: u64::try_from(grant.as_millis()).unwrap_or(u64::MAX),
-            applied,
+            holders_at,
         }
     }
 
@@ -241,6 +262,7 @@ impl Beats {
     pub async fn run(self, mut stopping: watch::Receiver<bool>) {
         let inner = self.inner;
         let mut changes = inner.leadership.clone();
+        let mut drains = inner.drains.subscribe();
         loop {
             let leadership = *changes.borrow_and_update();
             let beat = async {
@@ -257,6 +279,8 @@ impl Beats {
                 () = beat => {}
                 // A new leader hears of this node at once.
                 changed = changes.changed() => if changed.is_err() { return },
+                // And that this one is about to stop. The sender is `inner`'s own.
+                _ = drains.changed() => {}
             }
         }
     }
@@ -278,7 +302,7 @@ impl Inner {
             state.term = leadership.term;
             state.leading_since = Some(now);
             state.heard.clear();
-            state.holders.clear();
+            (state.holders, state.holders_at) = (BTreeMap::new(), 0);
             // From here on this node's lease is its leadership.
             state.lease_until = None;
             state.pending.clear();
@@ -290,18 +314,13 @@ impl Inner {
             heard.is_member || now.saturating_duration_since(heard.at) <= lost_after
         });
         for node in members {
-            let silent = Heard { at: since, incarnation: 0, ahead_us: None, is_member: true };
+            let silent = Heard { at: since, incarnation: 0, ahead_us: None, is_member: true, drains: false };
             state.heard.entry(node).or_insert(silent);
         }
     }
 
     fn lost_after(&self) -> Duration {
         self.timing.lease + LOST_MARGIN
-    }
-
-    /// Index of the last entry applied on this node.
-    fn applied(&self) -> u64 {
-        self.position.borrow().applied.as_ref().map_or(0, |applied| applied.index)
     }
 
     /// `span` after the last time a quorum confirmed this leader.
@@ -317,11 +336,12 @@ impl Inner {
         let term = self.leadership.borrow().term;
         let ahead = self.state().ahead;
         let ahead_us = ahead.filter(|(at, _)| *at == term).map(|(_, ahead)| ahead);
-        let message = BeatMessage { node: self.node, incarnation: self.incarnation, ahead_us };
+        let drains = *self.drains.borrow();
+        let message = BeatMessage { node: self.node, incarnation: self.incarnation, ahead_us, drains };
         let channel = self.peers.channel(leader, &address, Traffic::Control);
         let (sent, sent_us) = (self.clock.instant(), self.clock.now_us());
         let answer = channel.call(wire::BEAT, &message, self.timing.election_min).await;
-        let Ok(BeatAnswer::Leader { term, wall_us, grant_ms, applied }) = answer else {
+        let Ok(BeatAnswer::Leader { term, wall_us, grant_ms, holders_at }) = answer else {
             // An old measurement must not be told as if it were new.
             self.state().ahead = None;
             return;
@@ -349,7 +369,7 @@ impl Inner {
                 // Far behind: the newest grants are the ones it may yet live to use.
                 state.pending.pop_front();
             }
-            state.pending.push_back((applied, sent + grant));
+            state.pending.push_back((holders_at, sent + grant));
             filled!("pending grants", state.pending.len(), PENDING_GRANTS);
         }
     }

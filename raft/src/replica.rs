@@ -243,14 +243,26 @@ impl Replica {
         self.node.beats.heard()
     }
 
-    /// Whether this node may start a delivery now.
-    pub fn may_deliver(&self) -> bool {
-        self.node.beats.may_deliver()
+    /// Whether this node may start a delivery now. `known` is the index up to which whoever delivers has followed the
+    /// log's effects, or read the tables.
+    pub fn may_deliver(&self, known: u64) -> bool {
+        self.node.beats.may_deliver(known)
     }
 
-    /// Leader: from now on exactly these incarnations get leases to deliver under.
-    pub fn grant_leases(&self, holders: BTreeMap<NodeId, u64>) {
-        self.node.beats.grant_to(holders);
+    /// Leader: from now on exactly these incarnations get leases to deliver under; the tables at this index say that
+    /// they are up.
+    pub fn grant_leases(&self, holders: BTreeMap<NodeId, u64>, holders_at: u64) {
+        self.node.beats.grant_to(holders, holders_at);
+    }
+
+    /// Tells the leader that this node is about to stop, so that what it would be given goes to others.
+    pub fn drain(&self) {
+        self.node.beats.drain();
+    }
+
+    /// Whether this node is about to stop.
+    pub fn drains(&self) -> bool {
+        self.node.beats.drains()
     }
 
     /// A node that the leader has not heard for so long has no lease left.

@@ -113,8 +113,8 @@ async fn one_node_is_a_cluster() {
     assert_eq!(put_on(cluster.replica(1), "alone").await, TaskChange::Created);
     cluster.replica(1).read_barrier().await.unwrap();
     cluster.replica(1).heard();
-    cluster.replica(1).grant_leases([(NodeId(1), cluster.replica(1).incarnation())].into());
-    until("it has a lease from itself", || cluster.replica(1).may_deliver()).await;
+    cluster.replica(1).grant_leases([(NodeId(1), cluster.replica(1).incarnation())].into(), 0);
+    until("it has a lease from itself", || cluster.replica(1).may_deliver(0)).await;
     let refused = cluster.replica(1).remove_node(NodeId(1)).await;
     assert_eq!(refused, Err(MembershipError::LastVoter(NodeId(1))));
     cluster.stop().await;

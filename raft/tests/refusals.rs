@@ -44,22 +44,22 @@ async fn strangers_are_refused_by_name() {
         ]
     };
     for (path, headers, status, word) in [
-        ("/peer/vote", headers("1", ours.as_str(), "1"), 426, "protocol"),
-        ("/peer/vote", headers("2", other, "1"), 409, "cluster"),
-        ("/peer/append", headers("2", other, "1"), 409, "cluster"),
-        ("/peer/propose", headers("2", "none", "1"), 409, "cluster"),
-        ("/peer/vote", headers("2", ours.as_str(), "2"), 421, "node 1"),
-        ("/peer/nothing", headers("2", ours.as_str(), "1"), 404, "no such"),
-        ("/peer/vote", headers("2", ours.as_str(), "1"), 400, "vote request"),
-        ("/peer/propose", headers("2", ours.as_str(), "1"), 400, "proposal"),
-        ("/peer/snapshot", headers("2", ours.as_str(), "1"), 400, "snapshot"),
+        ("/peer/vote", headers("2", ours.as_str(), "1"), 426, "protocol"),
+        ("/peer/vote", headers("3", other, "1"), 409, "cluster"),
+        ("/peer/append", headers("3", other, "1"), 409, "cluster"),
+        ("/peer/propose", headers("3", "none", "1"), 409, "cluster"),
+        ("/peer/vote", headers("3", ours.as_str(), "2"), 421, "node 1"),
+        ("/peer/nothing", headers("3", ours.as_str(), "1"), 404, "no such"),
+        ("/peer/vote", headers("3", ours.as_str(), "1"), 400, "vote request"),
+        ("/peer/propose", headers("3", ours.as_str(), "1"), 400, "proposal"),
+        ("/peer/snapshot", headers("3", ours.as_str(), "1"), 400, "snapshot"),
     ] {
         let (got, reason) = call(&address, path, &headers, b"\x07garbage").await;
         assert_eq!(got, status, "{path}: {reason}");
         assert!(reason.contains(word), "{path}: {reason}");
     }
     let large = vec![1; 70 << 10].leak();
-    let (status, _) = call(&address, "/peer/vote", &headers("2", &ours, "1"), large).await;
+    let (status, _) = call(&address, "/peer/vote", &headers("3", &ours, "1"), large).await;
     assert_eq!(status, 413);
     assert_eq!(put_on(cluster.replica(1), "unharmed").await, TaskChange::Created);
     assert!(cluster.replica(1).metrics().peer_calls_refused.get() >= 10);
@@ -177,13 +177,13 @@ async fn a_removed_node_gets_no_lease_and_is_remembered_until_its_last_one_has_e
     let (leads, goes) = (cluster.replica(leader).clone(), cluster.replica(removed).clone());
     until("the leader has heard everybody", || leads.heard().values().all(|heard| heard.incarnation != 0)).await;
     let up = || cluster.running().map(|(id, replica)| (NodeId(id), replica.incarnation())).collect();
-    leads.grant_leases(up());
-    until("it has a lease", || goes.may_deliver()).await;
+    leads.grant_leases(up(), 0);
+    until("it has a lease", || goes.may_deliver(0)).await;
     leads.remove_node(NodeId(removed)).await.unwrap();
     // The conductor does not know yet.
-    leads.grant_leases(up());
+    leads.grant_leases(up(), 0);
     until("its lease has run out, although it goes on beating", || {
-        let (may_deliver, heard) = (goes.may_deliver(), leads.heard().get(&NodeId(removed)).copied());
+        let (may_deliver, heard) = (goes.may_deliver(0), leads.heard().get(&NodeId(removed)).copied());
         assert!(!may_deliver || heard.is_some_and(|heard| !heard.is_member), "it is forgotten and delivers");
         !may_deliver
     })
@@ -203,18 +203,38 @@ async fn leases_run_out_without_a_quorum() {
     })
     .await;
     for (id, replica) in cluster.running() {
-        assert!(!replica.may_deliver(), "node {id} has a lease that nobody granted");
+        assert!(!replica.may_deliver(u64::MAX), "node {id} has a lease that nobody granted");
     }
     let up = cluster.running().map(|(id, replica)| (NodeId(id), replica.incarnation())).collect();
-    cluster.replica(leader).grant_leases(up);
+    cluster.replica(leader).grant_leases(up, 1000);
     for (id, replica) in cluster.running() {
-        until(&format!("node {id} has a lease"), || replica.may_deliver()).await;
+        until(&format!("node {id} has a lease"), || {
+            assert!(!replica.may_deliver(999), "node {id} delivers, and does not know that it is up");
+            replica.may_deliver(1000)
+        })
+        .await;
     }
     let others: Vec<u64> = cluster.running().map(|(id, _)| id).filter(|id| *id != leader).collect();
     for id in others {
         cluster.host(id).kill().await;
     }
     let replica = cluster.replica(leader).clone();
-    until("the leader's own lease has run out", || !replica.may_deliver()).await;
+    until("the leader's own lease has run out", || !replica.may_deliver(u64::MAX)).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_hears_who_is_about_to_stop() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let stops = cluster.follower().await;
+    let drains = |id| cluster.replica(leader).heard().get(&NodeId(id)).map(|heard| heard.drains);
+    until("the leader has heard everybody", || {
+        cluster.replica(leader).heard().values().all(|heard| heard.incarnation != 0 && !heard.drains)
+    })
+    .await;
+    cluster.replica(stops).drain();
+    until("it is heard", || drains(stops) == Some(true)).await;
+    assert_eq!(cluster.replica(leader).heard().values().filter(|heard| heard.drains).count(), 1);
     cluster.stop().await;
 }

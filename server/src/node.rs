@@ -42,7 +42,7 @@ pub struct NodeConfig {
     pub webhook_secret: Option<String>,
     /// Writes are refused while the disk has less free than this.
     pub min_free_disk_bytes: u64,
-    /// How long attempts in flight may take once the node drains.
+    /// How long the attempts that it has been given may take once the node drains.
     pub drain_timeout: Duration,
 }
 
@@ -164,14 +164,15 @@ impl Node {
         }
     }
 
-    /// Drains and stops: leadership is handed over first, no attempt is started any more, those in flight are given
-    /// their time, requests in flight are answered.
+    /// Drains and stops: leadership and shards go to other nodes, what this one has been given to deliver gets its time,
+    /// requests in flight are answered.
     pub async fn shutdown(self) {
         self.draining.store(true, Ordering::Relaxed);
+        self.replica.drain();
         self.hand_over().await;
         self.drain.drain();
         if rt::timeout(self.config.drain_timeout, self.dispatcher_ended).await.is_none() {
-            tracing::warn!(after = ?self.config.drain_timeout, "attempts in flight were left behind; they will be repeated");
+            tracing::warn!(after = ?self.config.drain_timeout, "attempts were left behind; they will be repeated");
         }
         let _ = self.server_ended.await;
         self.replica.shutdown().await;
@@ -232,7 +233,6 @@ async fn watch_gauges(
 ) {
     loop {
         metrics.show_status(node, &replica.status());
-        metrics.serving.set(i64::from(replica.may_deliver()));
         if let Ok(counts) = replica.store().view().counts() {
             metrics.tasks.set(counts.tasks as i64);
             metrics.live_runs.set(counts.live_runs as i64);

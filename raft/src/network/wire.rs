@@ -10,7 +10,7 @@ use crate::error::MembershipError;
 use crate::form::{LogIdForm, VoteForm};
 
 /// Version of everything said on the peer port.
-pub const PROTOCOL: &str = "2";
+pub const PROTOCOL: &str = "3";
 
 /// Headers of every call.
 pub const HEADER_PROTOCOL: &str = "campanile-protocol";
@@ -197,6 +197,8 @@ pub struct BeatMessage {
     pub incarnation: u64,
     /// How far the sender's wall clock is ahead of the leader's, as last measured under this leader.
     pub ahead_us: Option<i64>,
+    /// The sender is about to stop.
+    pub drains: bool,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -205,8 +207,8 @@ pub enum BeatAnswer {
         term: u64,
         /// The leader's wall clock, in microseconds since the epoch.
         wall_us: i64,
-        /// Index of the last entry the leader had applied.
-        applied: u64,
+        /// Index of the tables in which the leader saw who is up: the grant counts for whoever knows them.
+        holders_at: u64,
         /// The sender may go on for this long, counted from when it sent the beat.
         grant_ms: u64,
     },

@@ -2,14 +2,18 @@
 //! is an entry of the log with a new epoch, and fences the attempts of the node it takes shards from.
 //!
 //! A node is lost when its lease has certainly ended: it has not been heard for longer than the lease it was granted.
+//! From the moment this is decided it is granted nothing until the log has fenced it, though it be heard again meanwhile.
 //! The leader before this one is lost sooner, because its lease was its leadership, and that has ended; but once it has
-//! been heard it is a node like others. A node that was removed from the cluster gets no lease from then on, and is lost like one that has fallen silent at that moment.
+//! been heard it is a node like others. A node that was removed from the cluster gets no lease from then on, and is lost
+//! like one that has fallen silent at that moment.
+//!
+//! A node that is about to stop gives up its shards and is not fenced: it delivers what it has been given.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use campanile_model::{Command, NodeId, NodeState, ShardId, ShardTable};
-use campanile_raft::{Heard, Lane};
+use campanile_model::{Command, NodeId, NodeState, ShardId, ShardOwner, ShardTable, Token};
+use campanile_raft::{Heard, Lane, Replica};
 use campanile_store::StoreError;
 
 use super::{Context, From, Proposal, proposals::Proposals};
@@ -30,6 +34,10 @@ pub(crate) struct Membership {
     stale: bool,
     nodes: Vec<NodeState>,
     shards: ShardTable,
+    /// Index of these tables.
+    tables_at: u64,
+    /// The node whose loss has been proposed, and its fence before: lost it is until the fence has moved.
+    given_up: Option<(NodeId, Token)>,
 }
 
 impl Membership {
@@ -42,6 +50,8 @@ impl Membership {
             stale: true,
             nodes: Vec::new(),
             shards: ShardTable { shards: Vec::new() },
+            tables_at: 0,
+            given_up: None,
         }
     }
 
@@ -63,23 +73,26 @@ impl Membership {
             let view = context.replica.store().view();
             self.nodes = view.nodes()?;
             self.shards = view.shards()?;
+            self.tables_at = view.index();
+            self.given_up = self.given_up.filter(|given_up| self.is_up_under(*given_up));
             self.stale = false;
         }
         let replica = &context.replica;
         let now = context.clock.instant();
-        let mut heard = replica.heard();
-        // The leader hears itself.
-        let us = Heard { at: now, incarnation: replica.incarnation(), ahead_us: Some(0), is_member: true };
-        heard.insert(self.node, us);
-        let lost = self.lost(&heard, replica.lost_after(), now);
+        let lost = self.lost(&self.heard(replica, now), replica.lost_after(), now);
         // Leases go to the nodes that are up in the tables, and from here on not to the one that is lost.
         let holders = self.nodes.iter().filter(|node| node.up && Some(node.id) != lost);
-        replica.grant_leases(holders.map(|node| (node.id, node.incarnation)).collect());
-        if self.in_flight {
+        replica.grant_leases(holders.map(|node| (node.id, node.incarnation)).collect(), self.tables_at);
+        // Asked again: until it was off the list a beat may have been answered, and then it is not lost.
+        let heard = self.heard(replica, now);
+        if self.in_flight || lost != self.lost(&heard, replica.lost_after(), now) {
             return Ok(());
         }
         if let Some(command) = self.change(lost, &heard, now) {
             self.in_flight = true;
+            if let Command::NodeLost { node, .. } = command {
+                self.give_up(node);
+            }
             proposals.push(Proposal {
                 lane: Lane::Fire,
                 commands: vec![command],
@@ -92,13 +105,33 @@ impl Membership {
         Ok(())
     }
 
+    /// Who was heard when; the leader hears itself.
+    fn heard(&self, replica: &Replica, now: Instant) -> BTreeMap<NodeId, Heard> {
+        let mut heard = replica.heard();
+        let (incarnation, drains) = (replica.incarnation(), replica.drains());
+        let us = Heard { at: now, incarnation, ahead_us: Some(0), is_member: true, drains };
+        heard.insert(self.node, us);
+        heard
+    }
+
     /// What is to change next. While no other node is up there is nobody to give a lost one's shards to: fires would go on
     /// naming it as the owner, after its fence. So another one comes first.
     fn change(&self, lost: Option<NodeId>, heard: &BTreeMap<NodeId, Heard>, now: Instant) -> Option<Command> {
         match lost {
-            Some(lost) if self.nodes.iter().any(|node| node.up && node.id != lost) => Some(self.loss(lost)),
-            _ => self.arrival(heard, |node| self.silent(heard, node, now) < FRESH),
+            Some(lost) if self.nodes.iter().any(|node| node.up && node.id != lost) => Some(self.loss(lost, heard)),
+            _ => self
+                .arrival(heard, |node| self.silent(heard, node, now) < FRESH)
+                .or_else(|| self.departure(heard, lost)),
         }
+    }
+
+    fn give_up(&mut self, lost: NodeId) {
+        let row = self.nodes.iter().find(|node| node.id == lost);
+        self.given_up = row.map(|row| (row.id, row.fence));
+    }
+
+    fn is_up_under(&self, (node, fence): (NodeId, Token)) -> bool {
+        self.nodes.iter().any(|row| row.id == node && row.up && row.fence == fence)
     }
 
     /// How long the node has not been heard. One that is not in the table has been removed: since when is not known if
@@ -107,22 +140,38 @@ impl Membership {
         now.saturating_duration_since(heard.get(&node).map_or(self.since, |heard| heard.at))
     }
 
-    /// A node that is heard from but is not up, or is up under another incarnation.
+    /// A node that is heard from, and to stay, but is not up, or is up under another incarnation.
     fn arrival(&self, heard: &BTreeMap<NodeId, Heard>, is_fresh: impl Fn(NodeId) -> bool) -> Option<Command> {
         let is_up = |id: NodeId, incarnation: u64| {
             self.nodes.iter().any(|node| node.id == id && node.up && node.incarnation == incarnation)
         };
         let (&node, arrived) = heard
             .iter()
-            .filter(|(_, heard)| heard.incarnation != 0 && heard.is_member)
+            .filter(|(_, heard)| heard.incarnation != 0 && heard.is_member && !heard.drains)
             .find(|(id, heard)| is_fresh(**id) && !is_up(**id, heard.incarnation))?;
-        let shards = rebalance(&self.shards, &self.up_with(node));
+        let shards = rebalance(&self.shards, &staying(self.up_with(node), heard));
         tracing::info!(%node, shards = shards.len(), "node is up");
         Some(Command::NodeUp { node, incarnation: arrived.incarnation, shards })
     }
 
+    /// Shards of nodes that are about to stop go to those that stay, if any does.
+    fn departure(&self, heard: &BTreeMap<NodeId, Heard>, lost: Option<NodeId>) -> Option<Command> {
+        let up = self.nodes.iter().filter(|node| node.up && Some(node.id) != lost).map(|node| node.id).collect();
+        let stay = staying(up, heard);
+        let leaves = |shard: &ShardOwner| !stay.contains(&shard.owner) && drains(heard, shard.owner);
+        if !self.shards.shards.iter().any(leaves) {
+            return None;
+        }
+        let shards = rebalance(&self.shards, &stay);
+        tracing::info!(shards = shards.len(), "nodes are about to stop; their shards move");
+        Some(Command::MoveShards { shards })
+    }
+
     /// A node that is up in the tables, but whose lease has ended.
     fn lost(&self, heard: &BTreeMap<NodeId, Heard>, lost_after: Duration, now: Instant) -> Option<NodeId> {
+        if let Some((given_up, _)) = self.given_up {
+            return Some(given_up);
+        }
         let is_lost = |node: NodeId| {
             let never_heard = heard.get(&node).is_none_or(|heard| heard.incarnation == 0);
             let led_before = Some(node) == self.previous_leader && never_heard;
@@ -131,9 +180,9 @@ impl Membership {
         self.nodes.iter().filter(|node| node.up).map(|node| node.id).find(|node| is_lost(*node))
     }
 
-    fn loss(&self, lost: NodeId) -> Command {
-        let up: Vec<NodeId> = self.nodes.iter().filter(|node| node.up && node.id != lost).map(|node| node.id).collect();
-        let shards = rebalance(&self.shards, &up);
+    fn loss(&self, lost: NodeId, heard: &BTreeMap<NodeId, Heard>) -> Command {
+        let up = self.nodes.iter().filter(|node| node.up && node.id != lost).map(|node| node.id).collect();
+        let shards = rebalance(&self.shards, &staying(up, heard));
         tracing::warn!(node = %lost, shards = shards.len(), "node is lost; its shards move");
         Command::NodeLost { node: lost, shards }
     }
@@ -146,6 +195,16 @@ impl Membership {
         }
         up
     }
+}
+
+fn drains(heard: &BTreeMap<NodeId, Heard>, node: NodeId) -> bool {
+    heard.get(&node).is_some_and(|heard| heard.drains)
+}
+
+/// Those of these nodes that are not about to stop; all of them if all are.
+fn staying(nodes: Vec<NodeId>, heard: &BTreeMap<NodeId, Heard>) -> Vec<NodeId> {
+    let stay: Vec<NodeId> = nodes.iter().copied().filter(|node| !drains(heard, *node)).collect();
+    if stay.is_empty() { nodes } else { stay }
 }
 
 /// The fewest moves after which every shard is owned by one of `up` and none of them owns more than its fair share.
@@ -173,7 +232,10 @@ fn rebalance(table: &ShardTable, up: &[NodeId]) -> Vec<(ShardId, NodeId)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use campanile_model::ShardOwner;
+
+    fn heard_at(at: Instant, incarnation: u64) -> Heard {
+        Heard { at, incarnation, ahead_us: None, is_member: true, drains: false }
+    }
 
     fn moved(table: &ShardTable, moves: &[(ShardId, NodeId)]) -> ShardTable {
         let mut shards = table.shards.clone();
@@ -197,11 +259,10 @@ mod tests {
         membership.nodes = vec![row(1), row(2)];
         let lost_after = Duration::from_millis(1000);
         let lost = |heard: &BTreeMap<NodeId, Heard>, now| {
-            let us = Heard { at: now, incarnation: 7, ahead_us: Some(0), is_member: true };
-            let heard = heard.clone().into_iter().chain([(NodeId(1), us)]).collect();
+            let heard = heard.clone().into_iter().chain([(NodeId(1), heard_at(now, 7))]).collect();
             membership.lost(&heard, lost_after, now)
         };
-        let removed = |at| Heard { at, incarnation: 7, ahead_us: None, is_member: false };
+        let removed = |at| Heard { is_member: false, ..heard_at(at, 7) };
         // Removed while this node led, and by the leader before it.
         let seen = BTreeMap::from([(NodeId(2), removed(at(5000)))]);
         for (heard, removed_at) in [(seen, 5000), (BTreeMap::new(), 0)] {
@@ -220,9 +281,7 @@ mod tests {
         let mut membership = Membership::new(NodeId(1), Some(NodeId(2)), at(0));
         membership.nodes = vec![NodeState { id: NodeId(2), incarnation: 7, up: true, ..NodeState::default() }];
         let lost_after = Duration::from_millis(1000);
-        let heard = |ms, incarnation| {
-            BTreeMap::from([(NodeId(2), Heard { at: at(ms), incarnation, ahead_us: None, is_member: true })])
-        };
+        let heard = |ms, incarnation| BTreeMap::from([(NodeId(2), heard_at(at(ms), incarnation))]);
         let grace = PREVIOUS_LEADER_GRACE.as_millis() as u64;
         assert_eq!(membership.lost(&heard(0, 0), lost_after, at(grace)), None);
         assert_eq!(membership.lost(&heard(0, 0), lost_after, at(grace + 1)), Some(NodeId(2)));
@@ -239,8 +298,7 @@ mod tests {
         membership.shards =
             moved(&ShardTable { shards: Vec::new() }, &rebalance(&ShardTable { shards: Vec::new() }, &[NodeId(1)]));
         membership.nodes = vec![row(1, true), row(2, false)];
-        let us = Heard { at: now, incarnation: 8, ahead_us: Some(0), is_member: true };
-        let heard = BTreeMap::from([(NodeId(2), us)]);
+        let heard = BTreeMap::from([(NodeId(2), heard_at(now, 8))]);
         // The leader before was the only one up, and is lost.
         let first = membership.change(Some(NodeId(1)), &heard, now);
         assert!(matches!(first, Some(Command::NodeUp { node: NodeId(2), .. })), "{first:?}");
@@ -250,6 +308,54 @@ mod tests {
             panic!("node 1 is lost now");
         };
         assert_eq!(shards.len(), 256);
+    }
+
+    #[test]
+    fn who_is_given_up_is_lost_until_it_is_fenced() {
+        let now = campanile_raft::Clock::system().instant();
+        let late = now + Duration::from_secs(5);
+        let row = |id| NodeState { id: NodeId(id), incarnation: 7, up: true, fence: Token(40) };
+        let mut membership = Membership::new(NodeId(1), None, now);
+        membership.nodes = vec![row(1), row(2)];
+        let heard = |second| BTreeMap::from([(NodeId(1), heard_at(late, 7)), (NodeId(2), heard_at(second, 7))]);
+        let lost = |membership: &Membership, second| membership.lost(&heard(second), Duration::from_secs(1), late);
+        assert_eq!(lost(&membership, late), None);
+        assert_eq!(lost(&membership, now), Some(NodeId(2)));
+        membership.give_up(NodeId(2));
+        assert_eq!(lost(&membership, late), Some(NodeId(2)), "it is heard, and its fence is on its way");
+        assert!(membership.is_up_under((NodeId(2), Token(40))));
+        membership.nodes[1].fence = Token(41);
+        assert!(!membership.is_up_under((NodeId(2), Token(40))));
+    }
+
+    #[test]
+    fn a_node_that_is_about_to_stop_gives_up_its_shards() {
+        let now = campanile_raft::Clock::system().instant();
+        let row = |id| NodeState { id: NodeId(id), incarnation: 7, up: true, ..NodeState::default() };
+        let nodes = [1, 2, 3].map(NodeId);
+        let none = ShardTable { shards: Vec::new() };
+        let mut membership = Membership::new(NodeId(1), None, now);
+        membership.nodes = vec![row(1), row(2), row(3)];
+        membership.shards = moved(&none, &rebalance(&none, &nodes));
+        let heard = |leaving: &[u64]| -> BTreeMap<NodeId, Heard> {
+            nodes.map(|id| (id, Heard { drains: leaving.contains(&id.0), ..heard_at(now, 7) })).into()
+        };
+        assert_eq!(membership.change(None, &heard(&[]), now), None);
+        let Some(Command::MoveShards { shards }) = membership.change(None, &heard(&[2]), now) else {
+            panic!("its shards move");
+        };
+        membership.shards = moved(&membership.shards, &shards);
+        assert_eq!([1, 2, 3].map(|node| owned(&membership.shards, node)), [128, 0, 128]);
+        assert_eq!(membership.change(None, &heard(&[2]), now), None, "once");
+        // It does not get any back, whoever else goes or comes.
+        let Some(Command::NodeLost { shards, .. }) = membership.change(Some(NodeId(3)), &heard(&[2]), now) else {
+            panic!("node 3 is lost");
+        };
+        assert_eq!(owned(&moved(&membership.shards, &shards), 1), 256);
+        membership.nodes[1].up = false;
+        assert_eq!(membership.change(None, &heard(&[2]), now), None, "lost, it does not come back");
+        // Where nobody stays nothing moves.
+        assert_eq!(membership.change(None, &heard(&[1, 2, 3]), now), None);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Every node's delivering part: it sends the attempts that the log has given this node, and reports how they ended.
 //!
 //! 1. [`Ready`](Effect::AttemptReady) effects name attempts; those of this node are queued per receiving host.
-//! 2. An attempt is sent only under a valid lease: the leader has confirmed this incarnation of the node, and the lease
-//!    it granted has not run out on this node's own monotonic clock. Without one nothing is sent, and what was queued
-//!    is forgotten, because the log gives it to somebody else.
+//! 2. An attempt is sent only under a valid lease: the leader has confirmed this incarnation of the node, which has
+//!    followed the log that far, and the lease it granted has not run out on this node's own monotonic clock. Without
+//!    one nothing is sent, and what was queued is forgotten, because the log gives it to somebody else.
 //! 3. Outcomes go back in batches ([`outcomes`]). The log refuses the ones whose token is stale.
+//! 4. A node that drains waits until its shards have gone to others, and then sends what it was given before.
 //!
 //! It decides nothing: whether and when to try again is computed here, but happens only by the log.
 
@@ -16,7 +17,7 @@ mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use campanile_model::{NodeId, Run, RunId, RunState, TaskId, TaskSpec, TaskState, Token, filled, planted, sometimes};
 use campanile_raft::{Clock, Delivery, EffectStream, Replica, rt};
@@ -36,6 +37,8 @@ const QUEUE: usize = 100_000;
 const PAGE: usize = 4096;
 /// Definitions read together.
 const READ_AT_ONCE: usize = 512;
+/// How long a node that drains, and has nothing in flight, waits until its shards have gone to others.
+const SHARDS_MOVE_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 pub struct DispatcherConfig {
@@ -74,10 +77,20 @@ pub struct Dispatcher {
     in_flight: BTreeMap<RunId, InFlight>,
     /// Effects up to this index have been seen by reading the tables.
     read_until: u64,
+    /// This node knows what the log says of it up to this index.
+    known: u64,
     /// Attempts have been left in the tables; they are read again from the start when there is room.
     left_in_tables: bool,
     specs: Specs,
-    draining: bool,
+    draining: Option<Draining>,
+}
+
+/// What is to be waited for before the node stops, other than attempts in flight.
+struct Draining {
+    /// Shards are still this node's: whatever is fired for them is, too, and there would be no end to it.
+    owns_shards: bool,
+    /// It stops in spite of them from here on.
+    until: Instant,
 }
 
 struct InFlight {
@@ -107,19 +120,20 @@ impl Dispatcher {
             serving: None,
             in_flight: BTreeMap::new(),
             read_until: 0,
+            known: 0,
             left_in_tables: false,
             specs: Specs::default(),
-            draining: false,
+            draining: None,
         }
     }
 
-    /// Runs until it is told to drain: then it starts nothing more and ends when all that is in flight has ended and
-    /// has been reported.
+    /// Runs until it is told to drain: then it takes nothing more and ends when all that it has been given has ended and
+    /// been reported.
     pub async fn run(mut self, mut drain: Drain) -> Result<(), StoreError> {
         self.look_at_own_row()?;
         let mut tick = tokio::time::interval(self.config.tick);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while !(self.draining && self.in_flight.is_empty()) {
+        while !self.is_drained() {
             tokio::select! {
                 biased;
                 Some((run, token)) = self.ended_inbox.recv() => {
@@ -137,15 +151,42 @@ impl Dispatcher {
                     }
                     None => break,
                 },
-                () = drain.asked(), if !self.draining => {
-                    tracing::info!(in_flight = self.in_flight.len(), "draining: no new attempts");
-                    self.draining = true;
-                }
+                () = drain.asked(), if self.draining.is_none() => self.drain()?,
                 _ = tick.tick() => self.send()?,
             }
         }
         self.reports.close().await;
         Ok(())
+    }
+
+    /// From here on it waits for its shards to go to others, if there are any.
+    fn drain(&mut self) -> Result<(), StoreError> {
+        let others = self.replica.store().view().nodes()?.iter().any(|node| node.up && node.id != self.config.node);
+        let patience = if others { SHARDS_MOVE_WITHIN } else { Duration::ZERO };
+        let draining = Draining { owns_shards: self.owns_shards()?, until: self.clock.instant() + patience };
+        let (in_flight, queued) = (self.in_flight.len(), self.hosts.queued());
+        tracing::info!(in_flight, queued, owns_shards = draining.owns_shards, "draining");
+        self.draining = Some(draining);
+        Ok(())
+    }
+
+    fn owns_shards(&self) -> Result<bool, StoreError> {
+        Ok(self.replica.store().view().shards()?.shards.iter().any(|shard| shard.owner == self.config.node))
+    }
+
+    fn is_drained(&self) -> bool {
+        let Some(draining) = &self.draining else { return false };
+        let nothing_more = if draining.owns_shards {
+            self.clock.instant() >= draining.until
+        } else {
+            let given = self.hosts.queued() > 0 || self.left_in_tables;
+            !given || !self.may_deliver()
+        };
+        self.in_flight.is_empty() && nothing_more
+    }
+
+    fn may_deliver(&self) -> bool {
+        self.serving.is_some() && self.replica.may_deliver(self.known)
     }
 
     fn follow(&mut self, event: Delivery) -> Result<(), StoreError> {
@@ -175,16 +216,26 @@ impl Dispatcher {
                     ready.clear();
                     self.look_at_own_row()?;
                 }
-                Effect::ShardsMoved if self.serving.is_none() => self.look_at_own_row()?,
+                Effect::ShardsMoved => {
+                    if self.serving.is_none() {
+                        self.look_at_own_row()?;
+                    }
+                    let owns_shards = self.draining.is_some() && self.owns_shards()?;
+                    if let Some(draining) = &mut self.draining {
+                        draining.owns_shards = owns_shards;
+                    }
+                }
                 _ => {}
             }
         }
+        self.known = self.known.max(effects.index);
         self.queue(ready)
     }
 
     /// Reads from the tables whether this incarnation is up, and if so every attempt that is this node's.
     fn look_at_own_row(&mut self) -> Result<(), StoreError> {
         let view = self.replica.store().view();
+        self.known = view.index();
         let incarnation = self.replica.incarnation();
         let row = view.nodes()?.into_iter().find(|node| node.id == self.config.node);
         let serving = row.filter(|row| row.up && row.incarnation == incarnation).map(|row| row.fence);
@@ -253,13 +304,14 @@ impl Dispatcher {
 
     /// Starts as many attempts as bounds and lease allow.
     fn send(&mut self) -> Result<(), StoreError> {
-        if self.draining || self.serving.is_none() {
+        self.metrics.serving.set(i64::from(self.may_deliver()));
+        if self.serving.is_none() || self.draining.as_ref().is_some_and(|draining| draining.owns_shards) {
             return Ok(());
         }
         if self.left_in_tables && self.hosts.queued() < QUEUE / 2 {
             self.read_tables()?;
         }
-        while self.hosts.has_ready() && self.replica.may_deliver() {
+        while self.hosts.has_ready() && self.may_deliver() {
             let Some((host, attempt)) = self.hosts.pop() else { break };
             self.start(host, attempt);
         }

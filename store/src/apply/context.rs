@@ -73,6 +73,7 @@ impl<'a> Apply<'a> {
             Command::Attempts { lines } => self.attempts(lines),
             Command::NodeUp { node, incarnation, shards } => self.node_up(*node, *incarnation, shards),
             Command::NodeLost { node, shards } => self.node_lost(*node, shards),
+            Command::MoveShards { shards } => self.shards_given(shards),
             Command::NodeRemoved { node } => self.node_removed(*node),
             Command::TrimTimers { before } => self.trim_timers(*before),
             Command::TrimLedger { task, before, max_lines } => self.trim_ledger(*task, *before, *max_lines),

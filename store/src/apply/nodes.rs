@@ -1,4 +1,5 @@
-//! `NodeUp`, `NodeLost`, `NodeRemoved`: which nodes deliver, and from which token on their outcomes count.
+//! `NodeUp`, `NodeLost`, `MoveShards`, `NodeRemoved`: which nodes deliver what, and from which token on their outcomes
+//! count.
 //!
 //! A node's row is never removed. After the node has gone its fence still refuses what it may report, and the row shows
 //! that its id has been used.
@@ -36,6 +37,12 @@ impl Apply<'_> {
         self.set_node(NodeState { fence, up: false, ..node });
         self.emit(Effect::NodeFenced { node: id, fence });
         self.move_shards(shards, fence);
+        Ok(Reply::Done)
+    }
+
+    pub fn shards_given(&mut self, shards: &[(ShardId, NodeId)]) -> Answer {
+        let place = Token::at(self.next_place());
+        self.move_shards(shards, place);
         Ok(Reply::Done)
     }
 
@@ -137,6 +144,21 @@ mod tests {
         m.run(Command::NodeLost { node: NodeId(2), shards: vec![(ShardId(7), NodeId(1))] });
         assert_eq!(m.view().shards().unwrap().shards[7], ShardOwner { owner: NodeId(1), epoch: 3 });
         assert!(!m.view().nodes().unwrap()[1].up);
+    }
+
+    #[test]
+    fn shards_are_given_up_without_a_fence() {
+        let mut m = Machine::new();
+        m.run(Command::NodeUp { node: NodeId(2), incarnation: 1, shards: vec![(ShardId(7), NodeId(2))] });
+        let before = m.view().nodes().unwrap();
+        m.run(Command::MoveShards { shards: vec![(ShardId(7), NodeId(1)), (ShardId(8), NodeId(9))] });
+        let table = m.view().shards().unwrap().shards;
+        assert_eq!(table[7], ShardOwner { owner: NodeId(1), epoch: 3 });
+        assert_eq!(table[8], ShardOwner { owner: NodeId(1), epoch: 1 }, "nobody gets shards who is not up");
+        assert_eq!(m.view().nodes().unwrap(), before);
+        assert_eq!(m.effects, [Effect::ShardsMoved]);
+        m.run(Command::MoveShards { shards: Vec::new() });
+        assert!(m.effects.is_empty());
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub enum Step {
     Attempt { pick: u8, action: u8, stale: bool },
     NodeUp { node: u8, incarnation: u8 },
     NodeLost(u8),
+    MoveShards(u8),
     NodeRemoved(u8),
     TrimTimers,
     TrimLedger { pick: u8, max: u8 },
@@ -52,6 +53,7 @@ pub fn any_step() -> impl Strategy<Value = Step> {
             .prop_map(|(pick, action, stale)| Step::Attempt { pick, action, stale }),
         1 => (1..3u8, 0..3u8).prop_map(|(node, incarnation)| Step::NodeUp { node, incarnation }),
         1 => (1..3u8).prop_map(Step::NodeLost),
+        1 => (1..4u8).prop_map(Step::MoveShards),
         1 => (1..4u8).prop_map(Step::NodeRemoved),
         1 => Just(Step::TrimTimers),
         1 => (any::<u8>(), 0..4u8).prop_map(|(pick, max)| Step::TrimLedger { pick, max }),
@@ -63,6 +65,10 @@ pub fn any_step() -> impl Strategy<Value = Step> {
 
 fn pick<T>(items: &[T], number: u8) -> Option<&T> {
     (!items.is_empty()).then(|| &items[usize::from(number) % items.len()])
+}
+
+fn every_shard_to(node: u8) -> Vec<(ShardId, NodeId)> {
+    (0..ShardId::COUNT).map(|shard| (ShardId(shard), NodeId(node.into()))).collect()
 }
 
 fn name(number: u8) -> String {
@@ -245,11 +251,10 @@ fn command(step: Step, m: &Machine) -> Option<Command> {
             let expected = Token(run.token.0 + u64::from(stale));
             Command::Attempts { lines: vec![AttemptLine { run: run.id, expected, action }] }
         }
-        Step::NodeUp { node, incarnation } => Command::NodeUp {
-            node: NodeId(node.into()),
-            incarnation: incarnation.into(),
-            shards: (0..ShardId::COUNT).map(|shard| (ShardId(shard), NodeId(node.into()))).collect(),
-        },
+        Step::NodeUp { node, incarnation } => {
+            Command::NodeUp { node: NodeId(node.into()), incarnation: incarnation.into(), shards: every_shard_to(node) }
+        }
+        Step::MoveShards(node) => Command::MoveShards { shards: every_shard_to(node) },
         Step::NodeLost(node) => Command::NodeLost { node: NodeId(node.into()), shards: Vec::new() },
         Step::NodeRemoved(node) => Command::NodeRemoved { node: NodeId(node.into()) },
         // As the conductor does: not beyond what is still to be decided.

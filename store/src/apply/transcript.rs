@@ -160,6 +160,14 @@ fn tell() -> String {
     let lines = vec![AttemptLine { run: lost, expected, action: AttemptAction::Repeat }];
     t.say("The attempt is repeated elsewhere", 192, vec![Command::Attempts { lines }]);
     t.outcome("And succeeds: the waiting run starts", 193, lost, Outcome::Succeeded);
+    t.say(
+        "A node gives up a shard",
+        194,
+        vec![
+            Command::NodeUp { node: NodeId(3), incarnation: 31, shards: Vec::new() },
+            Command::MoveShards { shards: vec![(ShardId(7), NodeId(3))] },
+        ],
+    );
     let lapse = Decision::Lapse { last: at(482), count: 5, reason: Reason::BeyondWindow };
     t.fire("A long time later, occurrences were missed", 5000, every, lapse, next(542));
     let trigger =
