@@ -13,12 +13,14 @@ pub(crate) struct Hosts {
     connections_per_host: usize,
     in_flight: usize,
     queued: usize,
+    /// Whose attempts wait.
+    runs: BTreeSet<RunId>,
     /// Attempts pushed so far.
     pushed: u64,
     hosts: BTreeMap<Arc<str>, Host>,
     /// Hosts that have both an attempt waiting and a place free, in the order they are served.
     ready: VecDeque<Arc<str>>,
-    /// Runs that ended while they waited: dropped when their turn comes.
+    /// Those of them that have ended meanwhile: dropped when their turn comes.
     forgotten: BTreeSet<RunId>,
 }
 
@@ -38,6 +40,7 @@ impl Hosts {
             connections_per_host,
             in_flight: 0,
             queued: 0,
+            runs: BTreeSet::new(),
             pushed: 0,
             hosts: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -49,8 +52,8 @@ impl Hosts {
         self.queued
     }
 
-    pub fn queued_runs(&self) -> BTreeSet<RunId> {
-        self.hosts.values().flat_map(|host| host.waiting.values().map(|attempt| attempt.run.id)).collect()
+    pub fn is_queued(&self, run: RunId) -> bool {
+        self.runs.contains(&run)
     }
 
     /// Whether [`Hosts::pop`] has something to give.
@@ -60,6 +63,7 @@ impl Hosts {
 
     pub fn push(&mut self, name: Arc<str>, attempt: Attempt) {
         self.forgotten.remove(&attempt.run.id);
+        self.runs.insert(attempt.run.id);
         let host = self.hosts.entry(name.clone()).or_default();
         host.waiting.insert((Reverse(attempt.spec.priority), self.pushed), attempt);
         self.pushed += 1;
@@ -79,6 +83,7 @@ impl Hosts {
             let attempt = loop {
                 let Some((_, attempt)) = host.waiting.pop_first() else { break None };
                 self.queued -= 1;
+                self.runs.remove(&attempt.run.id);
                 if !self.forgotten.remove(&attempt.run.id) {
                     break Some(attempt);
                 }
@@ -115,13 +120,9 @@ impl Hosts {
 
     /// Drops a waiting attempt of this run, if there is one.
     pub fn forget(&mut self, run: RunId) {
-        if self.queued > 0 {
+        // Most runs that end were not waiting here.
+        if self.runs.contains(&run) {
             self.forgotten.insert(run);
-            // Most runs that end were not waiting here.
-            if self.forgotten.len() > 1024 {
-                let waiting = self.queued_runs();
-                self.forgotten.retain(|run| waiting.contains(run));
-            }
         }
     }
 
@@ -133,6 +134,7 @@ impl Hosts {
             host.in_flight > 0
         });
         self.ready.clear();
+        self.runs.clear();
         self.forgotten.clear();
         self.queued = 0;
     }
@@ -233,11 +235,13 @@ mod tests {
             hosts.push("h".into(), attempt(number));
         }
         assert_eq!(popped(&mut hosts), [("h".into(), run(1))]);
+        hosts.forget(run(1));
+        assert!(hosts.forgotten.is_empty(), "it is on its way, and is remembered nowhere");
         hosts.forget(run(2));
         hosts.release(&"h".into());
         assert_eq!(popped(&mut hosts), [("h".into(), run(3))]);
         hosts.release(&"h".into());
-        assert_eq!((hosts.queued(), hosts.hosts.len()), (0, 0));
+        assert_eq!((hosts.queued(), hosts.hosts.len(), hosts.runs.len(), hosts.forgotten.len()), (0, 0, 0, 0));
     }
 
     #[test]

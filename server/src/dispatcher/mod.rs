@@ -263,7 +263,6 @@ impl Dispatcher {
         let view = self.replica.store().view();
         self.read_until = view.index();
         let Some(fence) = self.serving else { return Ok(()) };
-        let queued: BTreeSet<RunId> = self.hosts.queued_runs();
         let mut after = None;
         self.left_in_tables = false;
         loop {
@@ -272,7 +271,7 @@ impl Dispatcher {
             after = page.last().map(|run| run.id);
             let mine = page.into_iter().filter(|run| {
                 let mine = run.owner == self.config.node && run.state == RunState::Running && run.token >= fence;
-                mine && !queued.contains(&run.id) && !self.in_flight.contains_key(&run.id)
+                mine && !self.hosts.is_queued(run.id) && !self.in_flight.contains_key(&run.id)
             });
             let mine = mine.collect();
             self.queue(mine)?;
