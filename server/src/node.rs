@@ -62,7 +62,9 @@ pub struct Node {
     config: NodeConfig,
     replica: Replica,
     api: SocketAddr,
-    drain: Drainer,
+    /// Of the dispatcher, and then of the API.
+    drain_dispatcher: Drainer,
+    drain_api: Drainer,
     draining: Arc<AtomicBool>,
     dispatcher_ended: oneshot::Receiver<()>,
     server_ended: oneshot::Receiver<()>,
@@ -86,7 +88,8 @@ impl Node {
         let preparer = Arc::new(Preparer::new(plans.clone(), rt::rng()));
         let replica = Replica::start(config.replica.clone(), disk.clone(), preparer, clock.clone()).await?;
 
-        let (drain, draining_watch) = drain::channel();
+        let (drain_dispatcher, dispatcher_drain) = drain::channel();
+        let (drain_api, api_drain) = drain::channel();
         let draining = Arc::new(AtomicBool::new(false));
         let disk_full = Arc::new(AtomicBool::new(false));
         let (fatal_sender, fatal) = mpsc::channel(4);
@@ -104,7 +107,7 @@ impl Node {
             metrics.clone(),
             rt::rng(),
         );
-        let dispatcher_ended = supervise("dispatcher", dispatcher.run(draining_watch.clone()), fatal_sender.clone());
+        let dispatcher_ended = supervise("dispatcher", dispatcher.run(dispatcher_drain), fatal_sender.clone());
         let conductor = conductor::run(
             ConductorConfig { node, catch_up_rate: config.catch_up_rate, tick: config.replica.timing.tick },
             replica.clone(),
@@ -139,12 +142,22 @@ impl Node {
             draining: draining.clone(),
         };
         let (server_done, server_ended) = oneshot::channel();
-        let server = http_server::serve(listener, api::router(state), metrics, draining_watch);
+        let server = http_server::serve(listener, api::router(state), metrics, api_drain);
         rt::spawn(async move {
             server.await;
             let _ = server_done.send(());
         });
-        Ok(Self { config, replica, api: address, drain, draining, dispatcher_ended, server_ended, fatal })
+        Ok(Self {
+            config,
+            replica,
+            api: address,
+            drain_dispatcher,
+            drain_api,
+            draining,
+            dispatcher_ended,
+            server_ended,
+            fatal,
+        })
     }
 
     /// The address the API listens on, with the port the system chose.
@@ -164,16 +177,17 @@ impl Node {
         }
     }
 
-    /// Drains and stops: leadership and shards go to other nodes, what this one has been given to deliver gets its time,
-    /// requests in flight are answered.
+    /// Drains and stops: leadership and shards go to other nodes, what this one has been given to deliver gets its time.
+    /// Requests are answered until then, so that whoever sends them has time to notice that the node is not ready.
     pub async fn shutdown(self) {
         self.draining.store(true, Ordering::Relaxed);
         self.replica.drain();
         self.hand_over().await;
-        self.drain.drain();
+        self.drain_dispatcher.drain();
         if rt::timeout(self.config.drain_timeout, self.dispatcher_ended).await.is_none() {
             tracing::warn!(after = ?self.config.drain_timeout, "attempts were left behind; they will be repeated");
         }
+        self.drain_api.drain();
         let _ = self.server_ended.await;
         self.replica.shutdown().await;
         tracing::info!("stopped");

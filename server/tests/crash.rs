@@ -340,6 +340,19 @@ async fn sigterm_hands_over_and_lets_attempts_finish() {
     assert!(work.receiver.wait_occurrences(90, SOON).await);
     let leader = work.leader().await;
     work.cluster.terminate(leader).unwrap();
+    // It says that it goes, and answers on.
+    let stops = Client::builder([work.cluster.node(leader).api.as_str()]).retries(0).build().unwrap();
+    let not_ready = async {
+        loop {
+            match stops.ready().await {
+                Ok(()) => sleep(Duration::from_millis(20)).await,
+                Err(error) => return error,
+            }
+        }
+    };
+    let not_ready = tokio::time::timeout(SOON, not_ready).await.unwrap();
+    assert_eq!(not_ready.code().map(ToString::to_string).as_deref(), Some("shutting_down"), "{not_ready}");
+    assert_eq!(stops.cluster().await.unwrap().nodes.len(), 3);
     // What comes due while it waits is the others', all shards of it.
     work.submit_one_shots(60, now().saturating_add(Millis::from_secs(3)), Millis::from_secs(1)).await;
     let status = work.cluster.wait_exit(leader, Duration::from_secs(35)).await.unwrap();

@@ -75,6 +75,9 @@ pub struct Dispatcher {
     hosts: Hosts,
     /// Aborts of the attempts in flight, by run.
     in_flight: BTreeMap<RunId, InFlight>,
+    /// Attempts that have been made and are being reported: to the tables they are still to be made. As many as reports
+    /// may wait, and those whose end was missed with the effects until the tables are read.
+    reported: BTreeMap<RunId, Token>,
     /// Effects up to this index have been seen by reading the tables.
     read_until: u64,
     /// This node knows what the log says of it up to this index.
@@ -119,6 +122,7 @@ impl Dispatcher {
             ended_inbox,
             serving: None,
             in_flight: BTreeMap::new(),
+            reported: BTreeMap::new(),
             read_until: 0,
             known: 0,
             left_in_tables: false,
@@ -208,10 +212,14 @@ impl Dispatcher {
                 {
                     ready.push(Run::clone(run));
                 }
-                Effect::RunEnded { run, token, owner } if *owner == self.config.node => {
-                    self.queue(std::mem::take(&mut ready))?;
-                    self.abandon(*run, *token);
+                Effect::RunEnded { run, token, owner } => {
+                    self.reported.remove(run);
+                    if *owner == self.config.node {
+                        self.queue(std::mem::take(&mut ready))?;
+                        self.abandon(*run, *token);
+                    }
                 }
+                Effect::RetryArmed { run, .. } => drop(self.reported.remove(run)),
                 Effect::NodeFenced { node, .. } if *node == self.config.node => {
                     ready.clear();
                     self.look_at_own_row()?;
@@ -264,6 +272,7 @@ impl Dispatcher {
         self.read_until = view.index();
         let Some(fence) = self.serving else { return Ok(()) };
         let mut after = None;
+        let mut reported = BTreeMap::new();
         self.left_in_tables = false;
         loop {
             let page = view.live_runs(after, PAGE)?;
@@ -271,11 +280,20 @@ impl Dispatcher {
             after = page.last().map(|run| run.id);
             let mine = page.into_iter().filter(|run| {
                 let mine = run.owner == self.config.node && run.state == RunState::Running && run.token >= fence;
+                if mine && self.reported.get(&run.id) == Some(&run.token) {
+                    reported.insert(run.id, run.token);
+                    return false;
+                }
                 mine && !self.hosts.is_queued(run.id) && !self.in_flight.contains_key(&run.id)
             });
             let mine = mine.collect();
             self.queue(mine)?;
-            if !full || self.left_in_tables {
+            if !full {
+                // The end of the others was missed.
+                self.reported = reported;
+                return Ok(());
+            }
+            if self.left_in_tables {
                 return Ok(());
             }
         }
@@ -360,6 +378,7 @@ impl Dispatcher {
             && let Some(flight) = self.in_flight.remove(&run)
         {
             self.hosts.release(&flight.host);
+            self.reported.insert(run, token);
         }
     }
 
