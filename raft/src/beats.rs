@@ -14,6 +14,7 @@
 //!    until it has been judged as a leader.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ use crate::network::wire::{self, BeatAnswer, BeatMessage};
 use crate::stamping::Stamping;
 use crate::state_machine::{Position, Raft};
 
-/// A node not heard for this many beats is not reachable, as far as clocks are concerned.
+/// A leader that has not answered for this many beats is not reachable.
 const REACHABLE_BEATS: u32 = 5;
 /// A lease is used up to this long before its end, so that what starts under it has left before it ends.
 const LEASE_MARGIN: Duration = Duration::from_millis(100);
@@ -39,6 +40,9 @@ const LOST_MARGIN: Duration = Duration::from_millis(300);
 const PENDING_GRANTS: usize = 16;
 /// After this many beats every reachable node has measured the leader's clock anew, and has said so.
 pub const REMEASURE_BEATS: u32 = 4;
+/// What a node says of clocks counts for so many half beats. It was measured up to a beat before: so what counts after
+/// [`REMEASURE_BEATS`] was measured within them, also if who said it has fallen silent since.
+const MEASURED_HALF_BEATS: u32 = 5;
 /// Between two attempts of a leader to hand over because of its clock.
 const HAND_OVER_EVERY: Duration = Duration::from_secs(10);
 
@@ -49,6 +53,8 @@ pub struct Heard {
     pub at: Instant,
     /// Zero until its first beat.
     pub incarnation: u64,
+    /// Number of that beat.
+    pub number: u64,
     /// How far its wall clock is ahead of the leader's, in microseconds.
     pub ahead_us: Option<i64>,
     /// False once it has been removed: it gets no lease any more, and may still have one.
@@ -96,6 +102,7 @@ struct Inner {
     stamping: Stamping,
     state: Mutex<State>,
     drains: watch::Sender<bool>,
+    beats_sent: AtomicU64,
 }
 
 /// What beats are made of.
@@ -127,6 +134,7 @@ impl Beats {
             stamping: parts.stamping,
             state: Mutex::default(),
             drains: watch::Sender::new(false),
+            beats_sent: AtomicU64::new(0),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -236,17 +244,23 @@ impl Beats {
         }
         let now = inner.clock.instant();
         inner.lead(&leadership, now);
-        let (incarnation, ahead_us, drains) = (beat.incarnation, beat.ahead_us, beat.drains);
-        let heard = Heard { at: now, incarnation, ahead_us, is_member: true, drains };
+        let BeatMessage { node, incarnation, number, ahead_us, drains } = beat;
+        let ahead_us = ahead_us.filter(|(term, _)| *term == leadership.term).map(|(_, ahead_us)| ahead_us);
+        let heard = Heard { at: now, incarnation, number, ahead_us, is_member: true, drains };
         // Heard and granted in one step: who takes a node off the list and then finds it not heard knows that it was
         // granted nothing since.
         let (holds, holders_at) = {
             let mut state = inner.state();
-            let is_member = state.heard.get(&beat.node).is_some_and(|before| before.is_member);
-            if is_member {
-                state.heard.insert(beat.node, heard);
+            let before = state.heard.get(&node).copied();
+            if before.is_some_and(|before| before.incarnation == incarnation && before.number >= number) {
+                // It says what was so when it was sent.
+                return BeatAnswer::NotLeader;
             }
-            (is_member && state.holders.get(&beat.node) == Some(&beat.incarnation), state.holders_at)
+            let is_member = before.is_some_and(|before| before.is_member);
+            if is_member {
+                state.heard.insert(node, heard);
+            }
+            (is_member && state.holders.get(&node) == Some(&incarnation), state.holders_at)
         };
         let until = if holds { inner.confirmed_until(inner.timing.lease, now) } else { now };
         let grant = until.saturating_duration_since(now);
@@ -314,7 +328,7 @@ impl Inner {
             heard.is_member || now.saturating_duration_since(heard.at) <= lost_after
         });
         for node in members {
-            let silent = Heard { at: since, incarnation: 0, ahead_us: None, is_member: true, drains: false };
+            let silent = Heard { at: since, incarnation: 0, number: 0, ahead_us: None, is_member: true, drains: false };
             state.heard.entry(node).or_insert(silent);
         }
     }
@@ -335,9 +349,9 @@ impl Inner {
         self.state().leading_since = None;
         let term = self.leadership.borrow().term;
         let ahead = self.state().ahead;
-        let ahead_us = ahead.filter(|(at, _)| *at == term).map(|(_, ahead)| ahead);
-        let drains = *self.drains.borrow();
-        let message = BeatMessage { node: self.node, incarnation: self.incarnation, ahead_us, drains };
+        let ahead_us = ahead.filter(|(at, _)| *at == term);
+        let (number, drains) = (self.beats_sent.fetch_add(1, Ordering::Relaxed) + 1, *self.drains.borrow());
+        let message = BeatMessage { node: self.node, incarnation: self.incarnation, number, ahead_us, drains };
         let channel = self.peers.channel(leader, &address, Traffic::Control);
         let (sent, sent_us) = (self.clock.instant(), self.clock.now_us());
         let answer = channel.call(wire::BEAT, &message, self.timing.election_min).await;
@@ -408,13 +422,13 @@ impl Inner {
     /// What the voters that are heard say of this leader's clock. `None` while there are others and none is heard: then
     /// what was said before goes on to count, and nothing can be committed anyway.
     fn judge(&self, state: &State, now: Instant) -> Option<Verdict> {
-        let reachable = self.timing.beat * REACHABLE_BEATS;
+        let measured_within = self.timing.beat * MEASURED_HALF_BEATS / 2;
         let position = self.position.borrow();
         let others: Vec<NodeId> =
             position.membership.voter_ids().map(NodeId).filter(|voter| *voter != self.node).collect();
         let ahead = others.iter().filter_map(|voter| {
             let heard = state.heard.get(voter)?;
-            let fresh = now.saturating_duration_since(heard.at) <= reachable;
+            let fresh = now.saturating_duration_since(heard.at) <= measured_within;
             Some((*voter, heard.ahead_us.filter(|_| fresh)?))
         });
         let ahead: BTreeMap<_, _> = ahead.collect();

@@ -195,8 +195,10 @@ pub enum ReadIndexAnswer {
 pub struct BeatMessage {
     pub node: NodeId,
     pub incarnation: u64,
-    /// How far the sender's wall clock is ahead of the leader's, as last measured under this leader.
-    pub ahead_us: Option<i64>,
+    /// Counts the beats of this incarnation: one that comes again, or late, is no beat.
+    pub number: u64,
+    /// How far the sender's wall clock is ahead of the leader's, and the term of the leader it was measured against.
+    pub ahead_us: Option<(u64, i64)>,
     /// The sender is about to stop.
     pub drains: bool,
 }
