@@ -3,7 +3,7 @@
 use campanile_server::config::Settings;
 use clap::{Args, Command};
 
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/configuration.md");
+const PAGE: &str = "../docs/reference/configuration.md";
 
 const HEAD: &str = "\
 # Configuration of a node

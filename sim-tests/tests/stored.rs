@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-const HISTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/histories/late-fire.jsonl");
-const SCENARIO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/histories/late-fire.toml");
+const HISTORY: &str = "tests/histories/late-fire.jsonl";
+const SCENARIO: &str = "tests/histories/late-fire.toml";
 
 fn sim(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_campanile-sim")).args(arguments).output().unwrap();

@@ -4,7 +4,7 @@ use clap::{Command, CommandFactory};
 
 use super::{Cli, failure};
 
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/cli.md");
+const PAGE: &str = "../docs/reference/cli.md";
 
 fn page() -> String {
     let mut text = format!(

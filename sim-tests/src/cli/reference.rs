@@ -5,8 +5,8 @@ use clap::Command;
 use super::{EXIT_STATUS_HELP, command};
 use crate::scenario::faults::KINDS;
 
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/simulator.md");
-const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/guide/chaos.md");
+const PAGE: &str = "../docs/reference/simulator.md";
+const GUIDE: &str = "../docs/guide/chaos.md";
 
 /// The page with everything between `<!-- made: NAME -->` and `<!-- end -->` made anew.
 fn made(page: &str) -> String {
@@ -85,7 +85,7 @@ fn every_scenario_field_expectation_and_example_is_documented() {
     for field in top.cloned().chain(keys("workload")).chain(keys("swarm")).chain(keys("expect")).chain(left_out) {
         assert!(page.contains(&format!("`{field}`")), "{field}");
     }
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios")).unwrap() {
+    for entry in std::fs::read_dir("scenarios").unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(name.ends_with(".crontab") || page.contains(&format!("`{name}`")), "{name}");
     }

@@ -147,7 +147,7 @@ fn definitions_may_stand_in_a_crontab_and_in_a_directory() {
 
 #[test]
 fn every_worked_example_reads() {
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios"));
+    let folder = Path::new("scenarios");
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let file = entry.unwrap().path();

@@ -221,13 +221,13 @@ fn tell() -> String {
 
 #[test]
 fn the_state_machine_behaves_as_written_down() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/apply.txt");
+    let path = Path::new("tests/golden/apply.txt");
     let told = tell();
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, &told).unwrap();
+        std::fs::write(path, &told).unwrap();
     }
-    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    let written = std::fs::read_to_string(path).unwrap_or_default();
     if let Some((number, (told, written))) =
         told.lines().zip(written.lines()).enumerate().find(|(_, (told, written))| told != written)
     {
