@@ -45,8 +45,8 @@ pub struct Replica {
     leadership: watch::Receiver<Leadership>,
     peer_addr: SocketAddr,
     stop: watch::Sender<bool>,
-    /// Closes when the peer listener has.
-    listening: watch::Receiver<()>,
+    /// Closes when the peer listener has, and the batcher has let go of the store.
+    running: watch::Receiver<()>,
 }
 
 impl Replica {
@@ -83,11 +83,12 @@ impl Replica {
         let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
 
         let (stop, stopping) = watch::channel(false);
+        let (running_sender, running) = watch::channel(());
         let (leadership_sender, leadership) = watch::channel(Leadership::default());
         rt::spawn(leadership::follow(raft.clone(), position.clone(), leadership_sender));
         let remeasure = config.timing.beat * beats::REMEASURE_BEATS;
         let stamping = Stamping::new(clock.clone(), config.max_clock_skew, remeasure);
-        let proposer = Proposer::start(proposer::Parts {
+        let parts = proposer::Parts {
             raft: raft.clone(),
             store: store.clone(),
             prepare,
@@ -98,7 +99,8 @@ impl Replica {
             limits: config.limits,
             metrics: metrics.clone(),
             stopping: stopping.clone(),
-        })?;
+        };
+        let proposer = Proposer::start(parts, running_sender.clone())?;
         let reads = Reads::start(
             raft.clone(),
             peers.clone(),
@@ -164,13 +166,12 @@ impl Replica {
             fatal,
             receiving: Semaphore::new(1),
         });
-        let (open, listening) = watch::channel(());
         let server = server::serve(listener, node.clone(), stopping);
         rt::spawn(async move {
             server.await;
-            drop(open);
+            drop(running_sender);
         });
-        Ok(Self { node, publisher, leadership, peer_addr, stop, listening })
+        Ok(Self { node, publisher, leadership, peer_addr, stop, running })
     }
 
     /// Commits commands in one log entry (shared with others of the lane) and answers one reply for each. Works on any
@@ -311,7 +312,7 @@ impl Replica {
         }
         self.publisher.close();
         // Nothing is ever sent: this ends with an error, when the sender is gone.
-        while self.listening.changed().await.is_ok() {}
+        while self.running.changed().await.is_ok() {}
     }
 }
 

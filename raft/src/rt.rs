@@ -21,19 +21,44 @@ pub fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(future);
 }
 
+/// A thread that [`spawn_dedicated`] started. Dropping it waits for its end, so that no thread is still closing a
+/// database when the process exits, which RocksDB answers with an abort. Drop what keeps its future going first.
+#[must_use]
+pub struct Dedicated {
+    #[cfg(not(madsim))]
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Dedicated {
+    /// Lets it end by itself: it tells its end in another way.
+    pub fn detach(self) {
+        #[cfg(not(madsim))]
+        drop({ self }.thread.take());
+    }
+}
+
+#[cfg(not(madsim))]
+impl Drop for Dedicated {
+    fn drop(&mut self) {
+        let thread = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id());
+        // A panic over there has been printed, and whoever waited for its answers has an error.
+        drop(thread.map(std::thread::JoinHandle::join));
+    }
+}
+
 /// Runs a future that may block (an fsync, an apply) where blocking harms nobody else: a thread of its own.
 #[cfg(not(madsim))]
-pub fn spawn_dedicated(name: &str, future: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+pub fn spawn_dedicated(name: &str, future: impl Future<Output = ()> + Send + 'static) -> io::Result<Dedicated> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(future))?;
-    Ok(())
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(future))?;
+    Ok(Dedicated { thread: Some(thread) })
 }
 
 /// In simulation everything shares the one thread, and the simulated disk waits in virtual time.
 #[cfg(madsim)]
-pub fn spawn_dedicated(_name: &str, future: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+pub fn spawn_dedicated(_name: &str, future: impl Future<Output = ()> + Send + 'static) -> io::Result<Dedicated> {
     tokio::spawn(future);
-    Ok(())
+    Ok(Dedicated {})
 }
 
 /// Runs blocking work off the threads that serve requests.

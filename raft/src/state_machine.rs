@@ -82,6 +82,8 @@ pub struct StateMachine {
     position: watch::Receiver<Position>,
     metrics: Arc<Metrics>,
     fatal: Fatal,
+    /// The writer's. After the work, whose end ends it.
+    _thread: Arc<rt::Dedicated>,
 }
 
 impl StateMachine {
@@ -104,8 +106,8 @@ impl StateMachine {
             publisher,
             metrics: metrics.clone(),
         };
-        rt::spawn_dedicated("campanile-apply", writer.run(queue))?;
-        Ok(Self { store, work, position: receiver, metrics, fatal })
+        let thread = Arc::new(rt::spawn_dedicated("campanile-apply", writer.run(queue))?);
+        Ok(Self { store, work, position: receiver, metrics, fatal, _thread: thread })
     }
 
     /// How far this node has applied, as soon as it has.

@@ -46,6 +46,8 @@ pub struct LogStore {
     shared: Arc<Shared>,
     /// Unbounded: openraft bounds what it has in flight, the proposer's lanes bound what reaches openraft.
     queue: mpsc::UnboundedSender<Job>,
+    /// The writer's. After the queue, whose end ends it.
+    _thread: Arc<rt::Dedicated>,
 }
 
 struct Shared {
@@ -96,8 +98,8 @@ impl LogStore {
         let cache = Cache::new(cache_bytes, begin, purged, last, vote, committed);
         let shared = Arc::new(Shared { engine, cache: Mutex::new(cache), metrics, fatal });
         let (queue, jobs) = mpsc::unbounded_channel();
-        rt::spawn_dedicated("campanile-log", writer::run(shared.clone(), jobs))?;
-        Ok(Self { shared, queue })
+        let thread = rt::spawn_dedicated("campanile-log", writer::run(shared.clone(), jobs))?;
+        Ok(Self { shared, queue, _thread: Arc::new(thread) })
     }
 
     /// Whether nothing was ever written: no vote, no entry.

@@ -94,8 +94,8 @@ pub struct Parts {
 }
 
 impl Proposer {
-    /// Starts the batcher and the forwarder.
-    pub fn start(parts: Parts) -> std::io::Result<Self> {
+    /// Starts the batcher and the forwarder. `running` is dropped when the batcher has ended and let go of the store.
+    pub fn start(parts: Parts, running: watch::Sender<()>) -> std::io::Result<Self> {
         let lanes = Arc::new(Lanes::new(&parts.limits));
         let outgoing = Arc::new(Lanes::new(&parts.limits));
         let inner = Inner {
@@ -108,7 +108,11 @@ impl Proposer {
             stopping: parts.stopping.clone(),
         };
         forwarder::start(outgoing, &parts);
-        rt::spawn_dedicated("campanile-propose", batcher::run(lanes, parts))?;
+        let batcher = async move {
+            batcher::run(lanes, parts).await;
+            drop(running);
+        };
+        rt::spawn_dedicated("campanile-propose", batcher)?.detach();
         Ok(Self { inner: Arc::new(inner) })
     }
 
