@@ -10,8 +10,9 @@
 //! 4. A node that is about to stop says so in its beats, and the leader gives its shards to others.
 //! 5. From the answer the node measures how far its wall clock is from the leader's (half a round trip, as NTP does)
 //!    and says so in its next beat. From these the leader judges its own clock: further than allowed from the median of
-//!    the voters it hears, itself included, it stops stamping and hands over. What a node measured as a follower counts
-//!    until it has been judged as a leader.
+//!    the voters it hears, itself included, it stops stamping and hands over. How old a measurement is the leader sees
+//!    from its own monotonic clock, whose time its answers carry and beats repeat. What a node measured as a follower
+//!    counts until it has been judged as a leader.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +27,7 @@ use crate::clock::Clock;
 use crate::config::Timing;
 use crate::leadership::{Leadership, address_of};
 use crate::network::client::{Peers, Traffic};
-use crate::network::wire::{self, BeatAnswer, BeatMessage};
+use crate::network::wire::{self, BeatAnswer, BeatMessage, Measured};
 use crate::stamping::Stamping;
 use crate::state_machine::{Position, Raft};
 
@@ -38,11 +39,12 @@ const LEASE_MARGIN: Duration = Duration::from_millis(100);
 const LOST_MARGIN: Duration = Duration::from_millis(300);
 /// Grants that wait for this node to catch up.
 const PENDING_GRANTS: usize = 16;
-/// After this many beats every reachable node has measured the leader's clock anew, and has said so.
-pub const REMEASURE_BEATS: u32 = 4;
-/// What a node says of clocks counts for so many half beats. It was measured up to a beat before: so what counts after
-/// [`REMEASURE_BEATS`] was measured within them, also if who said it has fallen silent since.
-const MEASURED_HALF_BEATS: u32 = 5;
+/// A leader whose clock has jumped distrusts it for so many beats.
+pub const REMEASURE_BEATS: u32 = 6;
+/// A measurement counts for so many beats after the answer it was made by. That is enough for it to be told, and for the
+/// next one to be told over round trips of a beat; and a judgement, which is made every beat, never outlasts
+/// [`REMEASURE_BEATS`]: what counts after them was measured within them.
+const MEASURED_BEATS: u32 = 4;
 /// Between two attempts of a leader to hand over because of its clock.
 const HAND_OVER_EVERY: Duration = Duration::from_secs(10);
 
@@ -57,10 +59,19 @@ pub struct Heard {
     pub number: u64,
     /// How far its wall clock is ahead of the leader's, in microseconds.
     pub ahead_us: Option<i64>,
+    /// When the leader gave the answer by which that was measured.
+    pub measured_at: Instant,
     /// False once it has been removed: it gets no lease any more, and may still have one.
     pub is_member: bool,
     /// It is about to stop, and delivers only what it has been given already.
     pub drains: bool,
+}
+
+impl Heard {
+    /// How far its wall clock is ahead, if that was measured so lately, however late it was told.
+    fn measured_within(&self, span: Duration, now: Instant) -> Option<i64> {
+        self.ahead_us.filter(|_| now.saturating_duration_since(self.measured_at) <= span)
+    }
 }
 
 #[derive(Default)]
@@ -78,8 +89,8 @@ struct State {
     answered: Option<(NodeId, Instant)>,
     /// Grants, and the index of the tables that this node must know before each counts; oldest first.
     pending: VecDeque<(u64, Instant)>,
-    /// This node's clock against its leader's, and that leader's term.
-    ahead: Option<(u64, i64)>,
+    /// This node's clock against its leader's.
+    measured: Option<Measured>,
     handed_over: Option<Instant>,
 }
 
@@ -103,6 +114,8 @@ struct Inner {
     state: Mutex<State>,
     drains: watch::Sender<bool>,
     beats_sent: AtomicU64,
+    /// From where `answered_us` is counted.
+    origin: Instant,
 }
 
 /// What beats are made of.
@@ -122,6 +135,7 @@ pub struct Parts {
 impl Beats {
     pub fn new(parts: Parts) -> Self {
         let inner = Inner {
+            origin: parts.clock.instant(),
             node: parts.node,
             incarnation: parts.incarnation,
             raft: parts.raft,
@@ -220,8 +234,8 @@ impl Beats {
         if leadership.is_leader {
             return Some(0.0);
         }
-        let ahead = self.inner.state().ahead;
-        ahead.filter(|(term, _)| *term == leadership.term).map(|(_, ahead_us)| ahead_us as f64 / 1000.0)
+        let measured = self.inner.state().measured;
+        measured.filter(|measured| measured.term == leadership.term).map(|measured| measured.ahead_us as f64 / 1000.0)
     }
 
     /// How far a member's wall clock is ahead of this leader's, if it is further than may be.
@@ -244,9 +258,13 @@ impl Beats {
         }
         let now = inner.clock.instant();
         inner.lead(&leadership, now);
-        let BeatMessage { node, incarnation, number, ahead_us, drains } = beat;
-        let ahead_us = ahead_us.filter(|(term, _)| *term == leadership.term).map(|(_, ahead_us)| ahead_us);
-        let heard = Heard { at: now, incarnation, number, ahead_us, is_member: true, drains };
+        let BeatMessage { node, incarnation, number, measured, drains } = beat;
+        let measured = measured.filter(|measured| measured.term == leadership.term).and_then(|measured| {
+            let at = inner.origin.checked_add(Duration::from_micros(measured.answered_us))?;
+            Some((measured.ahead_us, at))
+        });
+        let (ahead_us, measured_at) = (measured.map(|(ahead_us, _)| ahead_us), measured.map_or(now, |(_, at)| at));
+        let heard = Heard { at: now, incarnation, number, ahead_us, measured_at, is_member: true, drains };
         // Heard and granted in one step: who takes a node off the list and then finds it not heard knows that it was
         // granted nothing since.
         let (holds, holders_at) = {
@@ -266,6 +284,7 @@ impl Beats {
         let grant = until.saturating_duration_since(now);
         BeatAnswer::Leader {
             term: leadership.term,
+            answered_us: micros(now.saturating_duration_since(inner.origin)),
             wall_us: inner.clock.now_us(),
             grant_ms: u64::try_from(grant.as_millis()).unwrap_or(u64::MAX),
             holders_at,
@@ -328,8 +347,15 @@ impl Inner {
             heard.is_member || now.saturating_duration_since(heard.at) <= lost_after
         });
         for node in members {
-            let silent = Heard { at: since, incarnation: 0, number: 0, ahead_us: None, is_member: true, drains: false };
-            state.heard.entry(node).or_insert(silent);
+            state.heard.entry(node).or_insert(Heard {
+                at: since,
+                incarnation: 0,
+                number: 0,
+                ahead_us: None,
+                measured_at: since,
+                is_member: true,
+                drains: false,
+            });
         }
     }
 
@@ -348,16 +374,14 @@ impl Inner {
         let Some(address) = address_of(&self.raft, leader) else { return };
         self.state().leading_since = None;
         let term = self.leadership.borrow().term;
-        let ahead = self.state().ahead;
-        let ahead_us = ahead.filter(|(at, _)| *at == term);
+        let measured = self.state().measured.filter(|measured| measured.term == term);
         let (number, drains) = (self.beats_sent.fetch_add(1, Ordering::Relaxed) + 1, *self.drains.borrow());
-        let message = BeatMessage { node: self.node, incarnation: self.incarnation, number, ahead_us, drains };
+        let message = BeatMessage { node: self.node, incarnation: self.incarnation, number, measured, drains };
         let channel = self.peers.channel(leader, &address, Traffic::Control);
         let (sent, sent_us) = (self.clock.instant(), self.clock.now_us());
         let answer = channel.call(wire::BEAT, &message, self.timing.election_min).await;
-        let Ok(BeatAnswer::Leader { term, wall_us, grant_ms, holders_at }) = answer else {
-            // An old measurement must not be told as if it were new.
-            self.state().ahead = None;
+        let Ok(BeatAnswer::Leader { term, answered_us, wall_us, grant_ms, holders_at }) = answer else {
+            self.state().measured = None;
             return;
         };
         // Half the round trip on the monotonic clock: the wall clock may have jumped meanwhile.
@@ -365,9 +389,9 @@ impl Inner {
         let midpoint_us = sent_us + i64::try_from(round_trip.as_micros() / 2).unwrap_or(0);
         let grant = Duration::from_millis(grant_ms).min(self.timing.lease);
         // A measurement is off by up to half its round trip: one that took too long says nothing.
-        let measured = round_trip <= Duration::from_micros(self.max_skew_us.unsigned_abs());
+        let says_something = round_trip <= Duration::from_micros(self.max_skew_us.unsigned_abs());
         let ahead_us = midpoint_us - wall_us;
-        if measured {
+        if says_something {
             if ahead_us.abs() <= self.max_skew_us {
                 self.stamping.compared(true);
             } else {
@@ -376,7 +400,7 @@ impl Inner {
             }
         }
         let mut state = self.state();
-        state.ahead = measured.then_some((term, ahead_us));
+        state.measured = says_something.then_some(Measured { term, answered_us, ahead_us });
         state.answered = Some((leader, self.clock.instant()));
         if !grant.is_zero() {
             if state.pending.len() == PENDING_GRANTS {
@@ -393,7 +417,7 @@ impl Inner {
         self.lead(leadership, now);
         let (verdict, hand_over) = {
             let mut state = self.state();
-            state.ahead = None;
+            state.measured = None;
             let Some(verdict) = self.judge(&state, now) else { return };
             let due = state.handed_over.is_none_or(|at| now.saturating_duration_since(at) >= HAND_OVER_EVERY);
             let hand_over = verdict.successor.filter(|_| !verdict.allowed && due);
@@ -422,19 +446,21 @@ impl Inner {
     /// What the voters that are heard say of this leader's clock. `None` while there are others and none is heard: then
     /// what was said before goes on to count, and nothing can be committed anyway.
     fn judge(&self, state: &State, now: Instant) -> Option<Verdict> {
-        let measured_within = self.timing.beat * MEASURED_HALF_BEATS / 2;
+        let measured_within = self.timing.beat * MEASURED_BEATS;
         let position = self.position.borrow();
         let others: Vec<NodeId> =
             position.membership.voter_ids().map(NodeId).filter(|voter| *voter != self.node).collect();
-        let ahead = others.iter().filter_map(|voter| {
-            let heard = state.heard.get(voter)?;
-            let fresh = now.saturating_duration_since(heard.at) <= measured_within;
-            Some((*voter, heard.ahead_us.filter(|_| fresh)?))
-        });
-        let ahead: BTreeMap<_, _> = ahead.collect();
+        let ahead: BTreeMap<_, _> = others
+            .iter()
+            .filter_map(|voter| Some((*voter, state.heard.get(voter)?.measured_within(measured_within, now)?)))
+            .collect();
         let unheard = ahead.is_empty() && !others.is_empty();
         (!unheard).then(|| judge(&ahead, self.max_skew_us))
     }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What the leader thinks of its clock.
@@ -481,6 +507,24 @@ mod tests {
     fn a_leader_off_the_median_stops_and_hands_over_to_the_nearest() {
         let verdict = verdict(&[(2, -2000), (3, -1900)]);
         assert_eq!(verdict, Verdict { allowed: false, off_us: 1_900_000, successor: Some(NodeId(3)) });
+    }
+
+    #[test]
+    fn a_measurement_is_as_old_as_the_answer_it_was_made_by() {
+        let (answered, span) = (Instant::now(), Duration::from_secs(1));
+        let told = answered + Duration::from_secs(2);
+        let heard = Heard {
+            at: told,
+            incarnation: 1,
+            number: 1,
+            ahead_us: Some(7),
+            measured_at: answered,
+            is_member: true,
+            drains: false,
+        };
+        assert_eq!(heard.measured_within(span, answered + span), Some(7));
+        assert_eq!(heard.measured_within(span, told), None, "it was on its way for longer than it counts");
+        assert_eq!(Heard { ahead_us: None, ..heard }.measured_within(span, answered), None);
     }
 
     #[test]

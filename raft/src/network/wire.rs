@@ -10,7 +10,7 @@ use crate::error::MembershipError;
 use crate::form::{LogIdForm, VoteForm};
 
 /// Version of everything said on the peer port.
-pub const PROTOCOL: &str = "3";
+pub const PROTOCOL: &str = "4";
 
 /// Headers of every call.
 pub const HEADER_PROTOCOL: &str = "campanile-protocol";
@@ -197,16 +197,29 @@ pub struct BeatMessage {
     pub incarnation: u64,
     /// Counts the beats of this incarnation: one that comes again, or late, is no beat.
     pub number: u64,
-    /// How far the sender's wall clock is ahead of the leader's, and the term of the leader it was measured against.
-    pub ahead_us: Option<(u64, i64)>,
+    /// What the sender measured of its wall clock last.
+    pub measured: Option<Measured>,
     /// The sender is about to stop.
     pub drains: bool,
+}
+
+/// A wall clock against a leader's.
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+pub struct Measured {
+    /// The leader's, and `answered_us`: as in its answer.
+    pub term: u64,
+    pub answered_us: u64,
+    /// How far the measuring node's is ahead.
+    pub ahead_us: i64,
 }
 
 #[derive(Debug, Encode, Decode)]
 pub enum BeatAnswer {
     Leader {
         term: u64,
+        /// When this was answered, on the leader's monotonic clock, from an origin of its own: whoever measures by it
+        /// says so, and the leader knows how old that is, however long it was on its way.
+        answered_us: u64,
         /// The leader's wall clock, in microseconds since the epoch.
         wall_us: i64,
         /// Index of the tables in which the leader saw who is up: the grant counts for whoever knows them.

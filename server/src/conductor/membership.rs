@@ -109,7 +109,8 @@ impl Membership {
     fn heard(&self, replica: &Replica, now: Instant) -> BTreeMap<NodeId, Heard> {
         let mut heard = replica.heard();
         let (incarnation, drains) = (replica.incarnation(), replica.drains());
-        let us = Heard { at: now, incarnation, number: 0, ahead_us: Some(0), is_member: true, drains };
+        let us =
+            Heard { at: now, incarnation, number: 0, ahead_us: Some(0), measured_at: now, is_member: true, drains };
         heard.insert(self.node, us);
         heard
     }
@@ -234,7 +235,7 @@ mod tests {
     use super::*;
 
     fn heard_at(at: Instant, incarnation: u64) -> Heard {
-        Heard { at, incarnation, number: 0, ahead_us: None, is_member: true, drains: false }
+        Heard { at, incarnation, number: 0, ahead_us: None, measured_at: at, is_member: true, drains: false }
     }
 
     fn moved(table: &ShardTable, moves: &[(ShardId, NodeId)]) -> ShardTable {
