@@ -9,6 +9,8 @@
 #                       where it stopped
 #   make sim-build      builds the simulator and prints its path
 #   make bench          measures, and writes target/bench/report.md and report.json; QUICK=1 for smaller numbers
+#   make bench-full     the same with ten million tasks, growth and a soak: two to three hours
+#   make bench-micro    the wheel, the codec, apply and keys alone, by criterion
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -31,7 +33,7 @@ export CXX := ccache g++
 endif
 endif
 
-.PHONY: build demo test lint unit sim sim-build licences advisories fix bench setup
+.PHONY: build demo test lint unit sim sim-build licences advisories fix bench bench-full bench-micro setup
 
 build: setup
 	cargo build --release --locked -p campanile-server
@@ -97,9 +99,13 @@ fix: setup
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 	cargo fmt --all
 
-bench: build
+bench-full: FULL = 1
+bench bench-full: build
 	mkdir -p target/bench
-	target/release/campanile bench $(if $(QUICK),--quick) --out target/bench/report.json | tee target/bench/report.md
+	target/release/campanile bench $(if $(QUICK),--quick) $(if $(FULL),--full) --out target/bench/report.json | tee target/bench/report.md
+
+bench-micro: setup
+	cargo bench --locked -p campanile-model -p campanile-timer -p campanile-store
 
 setup:
 	@scripts/setup.sh

@@ -161,6 +161,13 @@ impl Receiver {
         self.shared.log().received.clone()
     }
 
+    /// All of it since the last time, which it then forgets: the counts begin anew.
+    pub fn drain(&self) -> Received {
+        let mut log = self.shared.log();
+        self.shared.counts.send_replace(Counts::default());
+        std::mem::take(&mut *log).received
+    }
+
     /// The deliveries from the `start`-th on.
     pub fn deliveries_from(&self, start: usize) -> Vec<Delivery> {
         self.shared.log().received.deliveries.get(start..).unwrap_or_default().to_vec()

@@ -59,6 +59,8 @@ metrics! {
     read_rounds,
     /// Snapshots taken.
     snapshots_taken,
+    /// Microseconds spent taking snapshots.
+    snapshot_micros,
     /// Snapshots received and installed.
     snapshots_installed,
     /// Snapshots sent.

@@ -16,6 +16,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::clock;
 use crate::effects::Publisher;
 use crate::fatal::Fatal;
 use crate::form::{Mark, RecordError, record_bytes};
@@ -239,10 +240,12 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let store = self.store.clone();
+        let (store, started) = (self.store.clone(), clock::instant());
         let snapshot = rt::run_blocking(move || store.take_snapshot()).await?.map_err(io_error);
         let snapshot = snapshot.inspect_err(|error| self.fatal.raise(format!("snapshot: {error}")))?;
+        let took = clock::instant().saturating_duration_since(started);
         self.metrics.snapshots_taken.add(1);
+        self.metrics.snapshot_micros.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         taken(snapshot)
     }
 }

@@ -13,7 +13,7 @@ mod digest;
 pub mod effect;
 pub mod engine;
 pub mod error;
-mod keys;
+pub mod keys;
 mod overlay;
 pub mod snapshot;
 mod store;

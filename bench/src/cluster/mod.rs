@@ -190,6 +190,11 @@ impl ProcessCluster {
         self.nodes.iter().map(|node| node.api.clone()).collect()
     }
 
+    /// Processor time that all running nodes have taken since each was started.
+    pub fn cpu(&self) -> Result<Duration> {
+        self.nodes.iter().filter(|node| node.child.is_some()).map(NodeProcess::cpu).sum()
+    }
+
     /// A client of all members.
     pub fn client(&self) -> Result<Client> {
         Ok(Client::new(self.endpoints())?)

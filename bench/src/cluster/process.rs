@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use campanile_client::Client;
@@ -14,6 +15,8 @@ use super::launcher::Launcher;
 
 /// How much of a log an error message quotes.
 const LOG_TAIL_BYTES: usize = 4096;
+/// `USER_HZ`, which is the same for all programs (proc(5)).
+const TICK: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub struct NodeProcess {
@@ -104,6 +107,16 @@ impl NodeProcess {
         let kib =
             line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|text| text.trim().parse::<u64>().ok());
         Ok(kib.with_context(|| format!("no VmRSS in /proc/{pid}/status"))? * 1024)
+    }
+
+    /// Processor time it has taken since it started, in the kernel's ticks of a hundredth of a second.
+    pub fn cpu(&self) -> Result<Duration> {
+        let pid = self.pid().with_context(|| format!("node {} is not running", self.id))?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name in parentheses may hold anything; `utime` and `stime` are the 12th and 13th fields after it.
+        let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.split(' ').skip(11).take(2));
+        let ticks: Option<u64> = fields.and_then(|fields| fields.map(|field| field.parse::<u64>().ok()).sum());
+        Ok(TICK * u32::try_from(ticks.with_context(|| format!("no times in /proc/{pid}/stat"))?)?)
     }
 
     /// Space its data takes on disk, in bytes.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use campanile_model::{Millis, Timestamp};
+use tokio::time::sleep;
 
 use super::BenchOptions;
 use super::tasks::{Placed, submit_due};
@@ -52,15 +53,20 @@ pub async fn paced(options: &BenchOptions) -> Result<Vec<Row>> {
     Ok(vec![row.detail(format!("{PER_SECOND}/s for {seconds} s, received minus due"))])
 }
 
-struct Outcome {
-    lateness: Latencies,
+pub struct Outcome {
+    pub lateness: Latencies,
     /// Arrival of the last delivery after the first due instant.
     last_us: i64,
+    /// Processor time of all nodes from the first due instant until all had ended.
+    pub cpu: Duration,
+}
+
+async fn fire(options: &BenchOptions, count: u64, offset: impl Fn(u64) -> Millis) -> Result<Outcome> {
+    fire_on(&options.cluster().await?, count, offset).await
 }
 
 /// Puts tasks in place, due at `offset(n)` after an instant ahead, and waits until all have fired and ended.
-async fn fire(options: &BenchOptions, count: u64, offset: impl Fn(u64) -> Millis) -> Result<Outcome> {
-    let cluster = options.cluster().await?;
+pub async fn fire_on(cluster: &ProcessCluster, count: u64, offset: impl Fn(u64) -> Millis) -> Result<Outcome> {
     let receiver = Receiver::start()?;
     let placing = Duration::from_secs(2 + count / PLACING_PER_SECOND);
     let start = clock::now().saturating_add(placing.into());
@@ -69,17 +75,20 @@ async fn fire(options: &BenchOptions, count: u64, offset: impl Fn(u64) -> Millis
     let placed = submit_due(&cluster.endpoints(), &receiver.url(), times, placing).await?;
     ensure!(clock::now() < start, "putting {count} tasks in place took longer than {} s", placing.as_secs());
 
+    sleep(start.since(clock::now()).to_std()).await;
+    let cpu_before = cluster.cpu()?;
     let due_in = last.since(clock::now()).to_std();
     receiver.wait_occurrences(placed.tasks.len(), due_in + SETTLE).await;
-    settle::runs_ended(&cluster, SETTLE).await?;
-    verify(&cluster, &receiver, &placed).await?;
+    settle::runs_ended(cluster, SETTLE).await?;
+    let cpu = cluster.cpu()?.saturating_sub(cpu_before);
+    verify(cluster, &receiver, &placed).await?;
     let mut lateness = Latencies::default();
     let deliveries = receiver.received().deliveries;
     for delivery in &deliveries {
         lateness.record_us(delivery.lateness_us());
     }
     let last_us = deliveries.iter().map(|delivery: &Delivery| delivery.received_at.after(start)).max();
-    Ok(Outcome { lateness, last_us: last_us.unwrap_or_default() })
+    Ok(Outcome { lateness, last_us: last_us.unwrap_or_default(), cpu })
 }
 
 /// No figure without the promise: every occurrence once, and no repeat where nothing had failed.

@@ -43,7 +43,7 @@ pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
 }
 
 /// One round with one kill: microseconds to the next fire on time, and repeats.
-async fn kill_once(cluster: &mut ProcessCluster) -> Result<(i64, usize)> {
+pub async fn kill_once(cluster: &mut ProcessCluster) -> Result<(i64, usize)> {
     // One receiver a round, so that each is judged alone.
     let receiver = Receiver::start()?;
     let start = clock::now().saturating_add(AHEAD.into());

@@ -6,8 +6,10 @@
 mod deliver;
 mod failover;
 mod fire;
+mod growth;
 mod overload;
 mod pending;
+mod soak;
 mod submit;
 mod tasks;
 
@@ -28,6 +30,10 @@ pub struct BenchOptions {
     pub only: Vec<String>,
     /// Smaller numbers.
     pub quick: bool,
+    /// Ten million tasks as well, growth, and the soak.
+    pub full: bool,
+    /// How long the soak is.
+    pub soak: Duration,
     /// Repetitions of what is shorter than 20 s.
     pub runs: u32,
     /// Where the nodes' directories are made, and removed.
@@ -68,12 +74,14 @@ enum Scenario {
     DeliverLargeBurst,
     PacedLateness,
     Overload,
-    Pending,
     Failover,
+    Pending,
+    Growth,
+    Soak,
 }
 
-/// In the order they are measured. `pending` comes last but one because it leaves the page cache full.
-const SCENARIOS: [Scenario; 13] = [
+/// In the order they are measured. `pending` and what follows come last because they leave the page cache full.
+const SCENARIOS: [Scenario; 15] = [
     Scenario::SubmitSingle { connections: 1 },
     Scenario::SubmitSingle { connections: 64 },
     Scenario::SubmitSingle { connections: 256 },
@@ -87,6 +95,8 @@ const SCENARIOS: [Scenario; 13] = [
     Scenario::Overload,
     Scenario::Failover,
     Scenario::Pending,
+    Scenario::Growth,
+    Scenario::Soak,
 ];
 
 impl Scenario {
@@ -110,21 +120,23 @@ impl Scenario {
             }
             Self::Pending => vec![pending::RSS.into(), pending::DISK.into(), pending::RESTART.into()],
             Self::Failover => vec![failover::NAME.into()],
+            Self::Growth => growth::names(),
+            Self::Soak => vec![soak::RSS.into(), soak::DISK.into(), soak::LATENESS.into(), soak::SUBMIT.into()],
         }
     }
 
-    fn is_wanted(self, only: &[String]) -> bool {
+    /// Whether it is named, or nothing is and it belongs to every run, or to a full one.
+    fn is_wanted(self, only: &[String], full: bool) -> bool {
         let wanted = |name: &String| only.iter().any(|wanted| stands_for(wanted, name));
-        only.is_empty() || self.names().iter().any(wanted)
+        if only.is_empty() {
+            return full || !matches!(self, Self::Growth | Self::Soak);
+        }
+        self.names().iter().any(wanted)
     }
 
     /// Too long to repeat.
     fn is_long(self) -> bool {
-        match self {
-            Self::SubmitSingle { .. } | Self::SubmitBatch { .. } | Self::DeliverBurst => false,
-            Self::FireBurst | Self::FireScattered | Self::DeliverLargeBurst => true,
-            Self::PacedLateness | Self::Overload | Self::Pending | Self::Failover => true,
-        }
+        !matches!(self, Self::SubmitSingle { .. } | Self::SubmitBatch { .. } | Self::DeliverBurst)
     }
 
     /// What a rate is set against.
@@ -134,7 +146,8 @@ impl Scenario {
             Self::SubmitBatch { .. } | Self::FireBurst | Self::FireScattered => baselines::PUTS,
             Self::DeliverBurst | Self::DeliverLargeBurst => baselines::ECHO,
             // No rates.
-            Self::PacedLateness | Self::Overload | Self::Pending | Self::Failover => baselines::APPENDS,
+            Self::PacedLateness | Self::Overload | Self::Failover => baselines::APPENDS,
+            Self::Pending | Self::Growth | Self::Soak => baselines::APPENDS,
         }
     }
 
@@ -150,6 +163,8 @@ impl Scenario {
             Self::Overload => overload::measure(options).await,
             Self::Pending => pending::measure(options).await,
             Self::Failover => failover::measure(options).await,
+            Self::Growth => growth::measure(options).await,
+            Self::Soak => soak::measure(options).await,
         }
     }
 }
@@ -163,7 +178,7 @@ fn stands_for(wanted: &str, name: &str) -> bool {
 pub async fn run(options: &BenchOptions, mut note: impl FnMut(&str)) -> Result<Report> {
     std::fs::create_dir_all(&options.scratch).with_context(|| format!("making {}", options.scratch.display()))?;
     for wanted in &options.only {
-        let known = SCENARIOS.iter().any(|scenario| scenario.is_wanted(std::slice::from_ref(wanted)));
+        let known = SCENARIOS.iter().any(|scenario| scenario.is_wanted(std::slice::from_ref(wanted), false));
         let all: Vec<String> = SCENARIOS.iter().flat_map(|scenario| scenario.names()).collect();
         ensure!(known, "no measurement is called {wanted}; there are {}", all.join(", "));
     }
@@ -171,7 +186,7 @@ pub async fn run(options: &BenchOptions, mut note: impl FnMut(&str)) -> Result<R
     let within = options.size(Duration::from_secs(3), Duration::from_secs(1));
     let mut results = baselines::measure(&options.scratch, within, &mut note).await?;
     let baselines = results.clone();
-    for scenario in SCENARIOS.into_iter().filter(|scenario| scenario.is_wanted(&options.only)) {
+    for scenario in SCENARIOS.into_iter().filter(|scenario| scenario.is_wanted(&options.only, options.full)) {
         let names = scenario.names().join(", ");
         let count = if scenario.is_long() { 1 } else { options.runs };
         let mut repetitions = Vec::new();
@@ -205,7 +220,7 @@ mod tests {
             let only: Vec<String> = vec![only.into()];
             SCENARIOS
                 .iter()
-                .filter(|scenario| scenario.is_wanted(&only))
+                .filter(|scenario| scenario.is_wanted(&only, false))
                 .flat_map(|one| one.names())
                 .collect::<Vec<_>>()
         };
@@ -213,6 +228,13 @@ mod tests {
         assert_eq!(wanted("submit_single_6"), [""; 0]);
         assert_eq!(wanted("submit_batch_1"), ["submit_batch_1"]);
         assert_eq!(wanted("pending_disk"), ["pending_rss", "pending_disk", "restart"]);
+    }
+
+    #[test]
+    fn what_takes_hours_is_measured_when_it_is_asked_for() {
+        let count = |only: &[String], full| SCENARIOS.iter().filter(|one| one.is_wanted(only, full)).count();
+        assert_eq!([count(&[], false), count(&[], true)], [SCENARIOS.len() - 2, SCENARIOS.len()]);
+        assert_eq!(count(&["growth".into()], false), 1);
     }
 
     #[test]

@@ -22,10 +22,14 @@ const CONNECTIONS: usize = 6;
 const STEADY: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(60);
 const READY: Duration = Duration::from_secs(60);
-const MIB: f64 = (1 << 20) as f64;
+pub const MIB: f64 = (1 << 20) as f64;
 
 pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
-    let sizes: &[u64] = options.size(&[100_000, 1_000_000], &[20_000, 100_000]);
+    let sizes: &[u64] = match (options.quick, options.full) {
+        (true, _) => &[20_000, 100_000],
+        (false, false) => &[100_000, 1_000_000],
+        (false, true) => &[100_000, 1_000_000, 10_000_000],
+    };
     let mut cluster = options.cluster().await?;
     let mut rows = Vec::new();
     let mut placed = 0;
@@ -37,32 +41,38 @@ pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
         let is_last = at + 1 == sizes.len();
         let name = |name: &str| if is_last { name.to_owned() } else { format!("{name}_{}k", size / 1000) };
         let nodes: Vec<_> = cluster.ids().into_iter().map(|id| cluster.node(id)).collect();
-        let rss = nodes.iter().map(|node| node.rss_bytes()).collect::<Result<Vec<_>>>()?;
         let disk = nodes.iter().map(|node| node.disk_bytes()).collect::<Result<Vec<_>>>()?;
-        let rss_mib = rss.iter().copied().max().unwrap_or_default() as f64 / MIB;
+        let rss_mib = largest_rss_mib(&cluster)?;
         let disk_bytes = disk.iter().copied().max().unwrap_or_default() as f64;
         let rss_row = Row::new(name(RSS), rss_mib, "MiB").detail(format!("largest node, {size} tasks pending"));
-        rows.push(if is_last { options.floor(rss_row, Floor::AtMost(300.0)) } else { rss_row });
+        let most = if options.full { 512.0 } else { 300.0 };
+        rows.push(if is_last { options.floor(rss_row, Floor::AtMost(most)) } else { rss_row });
         let disk_row = Row::new(name(DISK), disk_bytes / *size as f64, "B/task");
         rows.push(disk_row.detail(format!("{:.0} MiB, Raft log included, {size} tasks pending", disk_bytes / MIB)));
     }
-    rows.push(restart(options, &mut cluster, placed).await?);
+    let seconds = restart(&mut cluster).await?;
+    let row = Row::new(RESTART, seconds, "s");
+    let row = row.detail(format!("a follower with {placed} tasks pending, from kill -9 until it is ready"));
+    rows.push(options.floor(row, Floor::AtMost(10.0)));
     Ok(rows)
 }
 
+pub fn largest_rss_mib(cluster: &ProcessCluster) -> Result<f64> {
+    let rss = cluster.ids().into_iter().map(|id| cluster.node(id).rss_bytes()).collect::<Result<Vec<_>>>()?;
+    Ok(rss.into_iter().max().unwrap_or_default() as f64 / MIB)
+}
+
 /// Kills a follower and starts it again: seconds from the kill until it serves.
-async fn restart(options: &BenchOptions, cluster: &mut ProcessCluster, pending: u64) -> Result<Row> {
+pub async fn restart(cluster: &mut ProcessCluster) -> Result<f64> {
     let leader = cluster.leader(READY).await?;
     let follower = cluster.ids().into_iter().find(|id| *id != leader).context("a cluster of one")?;
     let killed = Instant::now();
     cluster.restart(follower, READY).await?;
-    let row = Row::new(RESTART, killed.elapsed().as_secs_f64(), "s");
-    let row = row.detail(format!("a follower with {pending} tasks pending, from kill -9 until it is ready"));
-    Ok(options.floor(row, Floor::AtMost(10.0)))
+    Ok(killed.elapsed().as_secs_f64())
 }
 
 /// Adds tasks until there are `size`.
-async fn fill(cluster: &ProcessCluster, placed: u64, size: u64) -> Result<()> {
+pub async fn fill(cluster: &ProcessCluster, placed: u64, size: u64) -> Result<()> {
     let now = clock::now();
     let first = placed / BATCH as u64;
     let requests = size / BATCH as u64 - first;
@@ -78,7 +88,7 @@ async fn fill(cluster: &ProcessCluster, placed: u64, size: u64) -> Result<()> {
 }
 
 /// Waits until no node's disk use changes any more, or long enough.
-async fn settle(cluster: &ProcessCluster) -> Result<()> {
+pub async fn settle(cluster: &ProcessCluster) -> Result<()> {
     let deadline = Instant::now() + SETTLE;
     let mut before = 0;
     loop {

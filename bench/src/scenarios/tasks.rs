@@ -17,7 +17,7 @@ pub const BATCH: usize = 1000;
 /// Connections over which tasks are put in place when that is not what is measured.
 const LOADERS: usize = 6;
 /// A string of 62 characters is 64 bytes of JSON.
-const PAYLOAD: &str = "0123456789012345678901234567890123456789012345678901234567 end";
+pub const PAYLOAD: &str = "0123456789012345678901234567890123456789012345678901234567 end";
 
 /// The task as JSON, due at an instant.
 pub fn task_json(url: &str, at: Timestamp) -> String {

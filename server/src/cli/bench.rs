@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use campanile_bench::report::Report;
 use campanile_bench::scenarios::{self, BenchOptions};
+use campanile_model::Millis;
 use clap::Args;
 
 use super::dev::{drive, failed, this_program};
@@ -18,8 +19,14 @@ pub struct Bench {
     /// Smaller numbers, each measured once
     #[arg(long)]
     quick: bool,
+    /// Ten million pending tasks as well, the cost of operations as tasks grow in number, and the soak
+    #[arg(long, conflicts_with = "quick")]
+    full: bool,
+    /// How long the soak is
+    #[arg(long, value_name = "SPAN", default_value = "1h")]
+    soak: Millis,
     /// Repetitions of measurements that are shorter than 20 s; the median counts
-    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=20))]
     runs: u32,
     /// Where the nodes keep their data while they are measured: the disk that is measured
     #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir(), hide_default_value = true)]
@@ -35,6 +42,8 @@ impl Bench {
             binary: this_program()?,
             only: self.only,
             quick: self.quick,
+            full: self.full,
+            soak: self.soak.to_std(),
             runs: if self.quick { 1 } else { self.runs },
             scratch: self.scratch,
         };
