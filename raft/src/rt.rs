@@ -21,12 +21,19 @@ pub fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(future);
 }
 
+/// How long a thread's end is waited for. A disk that hangs must not keep a process from exiting.
+#[cfg(not(madsim))]
+const JOIN_WITHIN: Duration = Duration::from_secs(5);
+
 /// A thread that [`spawn_dedicated`] started. Dropping it waits for its end, so that no thread is still closing a
 /// database when the process exits, which RocksDB answers with an abort. Drop what keeps its future going first.
 #[must_use]
 pub struct Dedicated {
     #[cfg(not(madsim))]
     thread: Option<std::thread::JoinHandle<()>>,
+    /// Nothing is sent: it closes with the thread.
+    #[cfg(not(madsim))]
+    ended: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
 impl Dedicated {
@@ -40,9 +47,17 @@ impl Dedicated {
 #[cfg(not(madsim))]
 impl Drop for Dedicated {
     fn drop(&mut self) {
-        let thread = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id());
+        let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id())
+        else {
+            return;
+        };
+        let ended = self.ended.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(JOIN_WITHIN) {
+            tracing::warn!(thread = thread.thread().name(), "still busy; not waited for any longer");
+            return;
+        }
         // A panic over there has been printed, and whoever waited for its answers has an error.
-        drop(thread.map(std::thread::JoinHandle::join));
+        drop(thread.join());
     }
 }
 
@@ -50,8 +65,12 @@ impl Drop for Dedicated {
 #[cfg(not(madsim))]
 pub fn spawn_dedicated(name: &str, future: impl Future<Output = ()> + Send + 'static) -> io::Result<Dedicated> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(future))?;
-    Ok(Dedicated { thread: Some(thread) })
+    let (running, ended) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        runtime.block_on(future);
+        drop((runtime, running));
+    })?;
+    Ok(Dedicated { thread: Some(thread), ended: std::sync::Mutex::new(ended) })
 }
 
 /// In simulation everything shares the one thread, and the simulated disk waits in virtual time.
