@@ -444,7 +444,8 @@ impl Inner {
     }
 
     /// What the voters that are heard say of this leader's clock. `None` while there are others and none is heard: then
-    /// what was said before goes on to count, and nothing can be committed anyway.
+    /// what was said before goes on to count, and nothing can be committed anyway. `None` as well where the first to say
+    /// something to a new leader disagree with it: who of them is wrong, those that are still to be heard will tell.
     fn judge(&self, state: &State, now: Instant) -> Option<Verdict> {
         let measured_within = self.timing.beat * MEASURED_BEATS;
         let position = self.position.borrow();
@@ -454,8 +455,12 @@ impl Inner {
             .iter()
             .filter_map(|voter| Some((*voter, state.heard.get(voter)?.measured_within(measured_within, now)?)))
             .collect();
-        let unheard = ahead.is_empty() && !others.is_empty();
-        (!unheard).then(|| judge(&ahead, self.max_skew_us))
+        if ahead.is_empty() && !others.is_empty() {
+            return None;
+        }
+        let verdict = judge(&ahead, self.max_skew_us);
+        let is_new = state.leading_since.is_some_and(|since| now.saturating_duration_since(since) < measured_within);
+        (verdict.allowed || ahead.len() == others.len() || !is_new).then_some(verdict)
     }
 }
 
