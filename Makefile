@@ -72,11 +72,12 @@ sim-build: setup
 	@echo "$(SIMULATOR)"
 
 # The sweep of every test run must have seen all marks. Any other keeps account of what is done, so that it can go
-# on after an interruption.
+# on after an interruption. Then what a fire costs is counted, and may not have grown.
 sim: sim-build
 	@mkdir -p target/sim/failures
 	"$(SIMULATOR)" sweep --seeds $(SEEDS) --keep target/sim/failures \
 		$(if $(filter 200,$(SEEDS)),--require-marks,--resume target/sim/sweep-$(SEEDS).json)
+	"$(SIMULATOR)" cost
 
 # Needs no network. The advisories do, and are a target of their own.
 licences:

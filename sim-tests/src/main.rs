@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-/// A simulation is one thread that allocates all the time; this takes a seventh off it.
 #[cfg(madsim)]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: campanile_sim::world::allocator::Counting = campanile_sim::world::allocator::Counting;
 
 fn main() -> ExitCode {
     campanile_sim::cli::main()

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::history::{History, Message};
 use crate::plan::DrawnPlan;
 use crate::scenario::Scenario;
@@ -30,6 +32,43 @@ pub struct Simulated {
     pub trace_hash: u64,
     /// Simulated time, settling included.
     pub simulated: Duration,
+    pub work: Work,
+}
+
+/// What a simulation did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// Entries of the Raft log.
+    pub entries: u64,
+    /// Calls between nodes.
+    pub calls: u64,
+    /// Packets between machines, clients and receiver included.
+    pub packets: u64,
+    /// Of all disks together.
+    pub syncs: u64,
+    pub batches: u64,
+    pub rows_written: u64,
+    pub bytes_written: u64,
+    pub rows_read: u64,
+    /// Of memory.
+    pub allocations: u64,
+}
+
+impl Work {
+    /// By name.
+    pub fn counts(&self) -> [(&'static str, u64); 9] {
+        [
+            ("entries", self.entries),
+            ("calls", self.calls),
+            ("packets", self.packets),
+            ("syncs", self.syncs),
+            ("batches", self.batches),
+            ("rows_written", self.rows_written),
+            ("bytes_written", self.bytes_written),
+            ("rows_read", self.rows_read),
+            ("allocations", self.allocations),
+        ]
+    }
 }
 
 /// One run of real processes.

@@ -4,6 +4,7 @@
 
 mod check;
 mod child;
+mod cost;
 mod hunt;
 mod names;
 mod output;
@@ -60,6 +61,8 @@ enum Command {
     Hunt(hunt::Hunt),
     /// Measure how much faster than time simulations go
     Speed(speed::Speed),
+    /// Count what a fire costs, and compare that with what was recorded
+    Cost(cost::Cost),
     /// Drive real processes through faults, in real time, and judge them by the same checkers
     Real(real::Real),
     /// Judge a stored history with the checkers of this build
@@ -160,6 +163,7 @@ fn dispatch(cli: Cli) -> Result<End> {
         Command::Shrink(shrink) => shrink.execute(&children()?, out),
         Command::Hunt(hunt) => hunt.execute(&children()?, out),
         Command::Speed(speed) => speed.execute(&children()?, out),
+        Command::Cost(cost) => cost.execute(&children()?, out),
         Command::Real(real) => real.execute(out),
         Command::Check(check) => check.execute(out),
         Command::Report(report) => report.execute(out),

@@ -66,6 +66,7 @@ impl Run {
             simulated_ms: Some(simulated.simulated.as_millis() as u64),
             real_ms: Some(real.as_millis() as u64),
             cpu_ms: Some(cpu.as_millis() as u64),
+            work: Some(simulated.work),
             replay: Some(self.case.replay_line(seed)),
         };
         if let Some(file) = &self.plan_out {

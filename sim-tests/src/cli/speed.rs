@@ -12,7 +12,7 @@ use super::End;
 use super::child::{Ended, Simulator, Trial};
 use super::output::{Output, write_file};
 
-const STANDING: &str = include_str!("../../scenarios/standing-workload.toml");
+pub const STANDING: &str = include_str!("../../scenarios/standing-workload.toml");
 const NODES: [u32; 2] = [3, 5];
 
 #[derive(Args)]

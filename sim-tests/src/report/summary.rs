@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::expectations;
 use crate::history::{Event, History, LeftOut, NodeEvent, Outcome, Source};
+use crate::order::Work;
 use crate::scenario::Pace;
 use crate::verdict::{Finding, Verdict, Violation};
 
@@ -60,6 +61,9 @@ pub struct Facts {
     /// What it cost of a processor: less than `real_ms` on a machine that does other things too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_ms: Option<u64>,
+    /// What it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Work>,
     /// The command line that runs it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<String>,

@@ -3,6 +3,7 @@
 //! One simulation per process: madsim's second one in a process differs from its first. Nothing here may read a real
 //! clock, start a thread, open a real socket or iterate in hash order.
 
+pub mod allocator;
 mod cluster;
 mod nemesis;
 mod network;
@@ -16,6 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use campanile_model::sim::{self, Bug};
 use campanile_model::{Millis, NodeId};
 use campanile_raft::rt;
+use campanile_store::engine::mem::DiskWork;
 use madsim::runtime::{Handle, Runtime};
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -26,7 +28,7 @@ use crate::drive::final_state;
 use crate::drive::receiver::Receiver;
 use crate::drive::recorder::Recorder;
 use crate::history::{Event, FORMAT, Header, History, Message, Source, Timed};
-use crate::order::{Order, Simulated};
+use crate::order::{Order, Simulated, Work};
 use crate::plan::{DrawnPlan, PlannedOperation};
 use crate::scenario::{Pace, Scenario};
 
@@ -55,8 +57,21 @@ fn simulate_here(order: &Order) -> Simulated {
     sim::plant(order.planted.as_deref().and_then(Bug::by_name));
     let scenario = Scenario { start: draw::start(&order.scenario, order.seed), ..order.scenario.clone() };
     let plan = order.plan.clone().unwrap_or_else(|| draw::plan(&scenario, scenario.start, order.seed));
-    let Ran { events, messages, network_messages, simulated } =
+    let allocated = allocator::allocations();
+    let Ran { events, messages, network_messages, simulated, disks } =
         runtime.block_on(World::run(scenario.clone(), plan.clone()));
+    let disk = |of: fn(&DiskWork) -> u64| disks.iter().map(of).sum();
+    let work = Work {
+        entries: events.iter().filter(|timed| matches!(timed.event, Event::Entry { .. })).count() as u64,
+        calls: messages.len() as u64,
+        packets: network_messages,
+        syncs: disk(|work| work.syncs),
+        batches: disk(|work| work.batches),
+        rows_written: disk(|work| work.rows_written),
+        bytes_written: disk(|work| work.bytes_written),
+        rows_read: disk(|work| work.rows_read),
+        allocations: allocator::allocations() - allocated,
+    };
     let header = Header {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -71,7 +86,7 @@ fn simulate_here(order: &Order) -> Simulated {
         left_out: Vec::new(),
     };
     let trace_hash = trace::trace_hash(&events, network_messages);
-    Simulated { history: History { header, events }, messages, plan, trace_hash, simulated }
+    Simulated { history: History { header, events }, messages, plan, trace_hash, simulated, work }
 }
 
 /// After the faults have ended, what is due fires within this time.
@@ -92,6 +107,8 @@ struct Ran {
     /// How many packets there were.
     network_messages: u64,
     simulated: Duration,
+    /// Of every machine's disk.
+    disks: Vec<DiskWork>,
 }
 
 impl World {
@@ -150,6 +167,7 @@ impl World {
             events: recorder.take(),
             network_messages: madsim::net::NetSim::current().stat().msg_count,
             simulated: started.elapsed(),
+            disks: nemesis.cluster.hosts.values().map(|host| host.disk.work()).collect(),
         }
     }
 }

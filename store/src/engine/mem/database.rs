@@ -7,6 +7,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use super::table::Table;
+use super::work::Counters;
 use super::{Attached, File, lock, power_failed};
 use crate::engine::{Batch, Engine, Family, Op, Read, Rows, path};
 use futures::future::BoxFuture;
@@ -15,11 +16,14 @@ use futures::future::BoxFuture;
 const ROWS_SUFFIX: &str = ".rows";
 
 #[derive(Clone, Default)]
-struct Tables(BTreeMap<Family, Table>);
+struct Tables {
+    families: BTreeMap<Family, Table>,
+    work: Arc<Counters>,
+}
 
 impl Tables {
     fn table(&self, family: Family) -> io::Result<&Table> {
-        self.0.get(&family).ok_or_else(|| unknown_family(family))
+        self.families.get(&family).ok_or_else(|| unknown_family(family))
     }
 
     fn apply(&mut self, batch: &Batch) {
@@ -38,7 +42,7 @@ impl Tables {
 
     /// Every batch has been checked by [`Tables::check`] before it is applied, so the family is there.
     fn change(&mut self, family: Family, change: impl FnOnce(&mut Table)) {
-        change(self.0.entry(family).or_default());
+        change(self.families.entry(family).or_default());
     }
 
     fn check(&self, batch: &Batch) -> io::Result<()> {
@@ -50,18 +54,23 @@ impl Tables {
     }
 
     fn get(&self, family: Family, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.table(family)?.get(key).map(|value| value.to_vec()))
+        let value = self.table(family)?.get(key).map(|value| value.to_vec());
+        self.work.read();
+        Ok(value)
     }
 
     fn scan(&self, family: Family, lower: Bound<&[u8]>, upper: Bound<&[u8]>, reverse: bool) -> Rows<'static> {
         match self.table(family) {
-            Ok(table) => Box::new(table.scan(lower, upper, reverse)),
+            Ok(table) => {
+                let work = self.work.clone();
+                Box::new(table.scan(lower, upper, reverse).inspect(move |_| work.read()))
+            }
             Err(error) => Box::new(std::iter::once(Err(error))),
         }
     }
 
     fn bytes(&self) -> u64 {
-        self.0.values().map(Table::bytes).sum()
+        self.families.values().map(Table::bytes).sum()
     }
 }
 
@@ -89,6 +98,12 @@ pub(super) struct Database {
 }
 
 impl Database {
+    /// An empty one, whose work is counted here.
+    pub fn new(work: Arc<Counters>) -> Self {
+        let tables = Tables { work, ..Tables::default() };
+        Self { durable: tables.clone(), current: tables, ..Self::default() }
+    }
+
     /// Adds one file of a checkpoint.
     pub fn load(&mut self, directory: &str, file: &str, families: &[Family], rows: &[u8]) -> io::Result<()> {
         let family = file.strip_suffix(ROWS_SUFFIX).and_then(|name| families.iter().find(|family| family.0 == name));
@@ -99,7 +114,7 @@ impl Database {
         let table = decode_rows(rows).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, format!("{directory}: {file} is cut off or corrupt"))
         })?;
-        self.durable.0.insert(family, table);
+        self.durable.families.insert(family, table);
         self.current = self.durable.clone();
         Ok(())
     }
@@ -117,13 +132,13 @@ impl Database {
             );
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
-        if let Some(family) = self.current.0.keys().find(|family| !families.contains(family)) {
+        if let Some(family) = self.current.families.keys().find(|family| !families.contains(family)) {
             let message = format!("{directory} has a family {} that is not to be opened", family.0);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         for family in families {
-            self.durable.0.entry(*family).or_default();
-            self.current.0.entry(*family).or_default();
+            self.durable.families.entry(*family).or_default();
+            self.current.families.entry(*family).or_default();
         }
         self.is_open = true;
         Ok(())
@@ -147,7 +162,8 @@ impl Database {
     /// Damages one durable row, if there is any. It is found when the database is opened again, which reads every row
     /// here; RocksDB finds it when it reads the block.
     pub fn flip_bit(&mut self, draw: u64) {
-        let rows = || self.durable.0.iter().flat_map(|(family, table)| table.keys().map(move |key| (*family, key)));
+        let rows =
+            || self.durable.families.iter().flat_map(|(family, table)| table.keys().map(move |key| (*family, key)));
         let count = rows().count() as u64;
         if let Some((family, key)) = rows().nth((draw % count.max(1)) as usize) {
             let damaged = (family, key.clone());
@@ -169,6 +185,7 @@ impl Database {
         }
         self.current.check(&batch)?;
         self.current.apply(&batch);
+        self.current.work.write(&batch);
         self.unsynced.push_back(batch);
         Ok(())
     }
@@ -180,6 +197,7 @@ impl Database {
 
     /// Makes the batches numbered below `until` durable.
     fn sync(&mut self, until: u64) {
+        self.current.work.sync();
         if until >= self.written() {
             self.synced = self.written();
             self.durable = self.current.clone();
@@ -290,7 +308,7 @@ impl Engine for MemEngine {
         if platter.is_taken(name) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{name} exists")));
         }
-        for (family, table) in &tables.0 {
+        for (family, table) in &tables.families {
             let content = encode_rows(table);
             let durable = Some(content.len());
             platter.files.insert(format!("{name}/{}{ROWS_SUFFIX}", family.0), File { content, durable });

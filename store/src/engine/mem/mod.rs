@@ -9,6 +9,7 @@
 
 mod database;
 mod table;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,6 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::future::BoxFuture;
 
 use self::database::{Database, MemEngine};
+use self::work::Counters;
+pub use self::work::DiskWork;
 use super::{Disk, Engine, Family, Purpose, Space, path};
 
 /// What `space` says the disk is large.
@@ -42,6 +45,7 @@ struct Platter {
     failing: bool,
     fail_next_sync: bool,
     sync_delay: Option<SyncDelay>,
+    work: Arc<Counters>,
 }
 
 struct File {
@@ -115,6 +119,11 @@ impl MemDisk {
         lock(&self.platter).databases.values().any(|database| lock(database).is_damaged())
     }
 
+    /// All that its databases have done, whatever has become of them.
+    pub fn work(&self) -> DiskWork {
+        lock(&self.platter).work.get()
+    }
+
     /// Makes each synced write of a database take as long as the future that `delay` returns.
     pub fn set_sync_delay(&self, delay: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) {
         lock(&self.platter).sync_delay = Some(Arc::new(delay));
@@ -184,7 +193,7 @@ impl Disk for Attached {
                 platter.check_room()?;
                 let inside = format!("{name}/");
                 let files = platter.files.range(inside.clone()..).take_while(|(name, _)| name.starts_with(&inside));
-                let mut database = Database::default();
+                let mut database = Database::new(platter.work.clone());
                 for (file_name, file) in files {
                     database.load(name, &file_name[inside.len()..], families, &file.content)?;
                 }
