@@ -70,12 +70,10 @@ pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
     }
     let mut rows = Vec::new();
     for (operation, unit) in OPERATIONS {
-        let mut told = Vec::new();
         for (size, costs) in &costs {
             let cost = costs.get(operation).with_context(|| format!("{operation} was not measured"))?;
             let row = Row::new(format!("{}_{}k", name(operation), size / 1000), cost.value, unit);
             rows.push(row.latencies(&cost.latencies));
-            told.push(cost.value);
         }
         let of = |size: u64| costs[&size][operation].value;
         let largest = sizes[sizes.len() - 1];

@@ -182,6 +182,8 @@ pub async fn run(options: &BenchOptions, mut note: impl FnMut(&str)) -> Result<R
         let all: Vec<String> = SCENARIOS.iter().flat_map(|scenario| scenario.names()).collect();
         ensure!(known, "no measurement is called {wanted}; there are {}", all.join(", "));
     }
+    let soaks = Scenario::Soak.is_wanted(&options.only, options.full);
+    ensure!(!soaks || options.soak >= soak::SHORTEST, "a soak takes at least {} s", soak::SHORTEST.as_secs());
     let load = load_average();
     let within = options.size(Duration::from_secs(3), Duration::from_secs(1));
     let mut results = baselines::measure(&options.scratch, within, &mut note).await?;

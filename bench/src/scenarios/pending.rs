@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::BenchOptions;
 use super::tasks::{BATCH, batch_json, far};
 use crate::clock;
-use crate::cluster::ProcessCluster;
+use crate::cluster::{NodeProcess, ProcessCluster};
 use crate::load::{Endpoint, Load};
 use crate::report::{Floor, Row};
 
@@ -22,7 +22,7 @@ const CONNECTIONS: usize = 6;
 const STEADY: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(60);
 const READY: Duration = Duration::from_secs(60);
-pub const MIB: f64 = (1 << 20) as f64;
+const MIB: f64 = (1 << 20) as f64;
 
 pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
     let sizes: &[u64] = match (options.quick, options.full) {
@@ -40,15 +40,13 @@ pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
         // The largest size has the plain name; the smaller ones say theirs.
         let is_last = at + 1 == sizes.len();
         let name = |name: &str| if is_last { name.to_owned() } else { format!("{name}_{}k", size / 1000) };
-        let nodes: Vec<_> = cluster.ids().into_iter().map(|id| cluster.node(id)).collect();
-        let disk = nodes.iter().map(|node| node.disk_bytes()).collect::<Result<Vec<_>>>()?;
         let rss_mib = largest_rss_mib(&cluster)?;
-        let disk_bytes = disk.iter().copied().max().unwrap_or_default() as f64;
+        let disk_mib = largest_disk_mib(&cluster)?;
         let rss_row = Row::new(name(RSS), rss_mib, "MiB").detail(format!("largest node, {size} tasks pending"));
         let most = if options.full { 512.0 } else { 300.0 };
         rows.push(if is_last { options.floor(rss_row, Floor::AtMost(most)) } else { rss_row });
-        let disk_row = Row::new(name(DISK), disk_bytes / *size as f64, "B/task");
-        rows.push(disk_row.detail(format!("{:.0} MiB, Raft log included, {size} tasks pending", disk_bytes / MIB)));
+        let disk_row = Row::new(name(DISK), disk_mib * MIB / *size as f64, "B/task");
+        rows.push(disk_row.detail(format!("{disk_mib:.0} MiB, Raft log included, {size} tasks pending")));
     }
     let seconds = restart(&mut cluster).await?;
     let row = Row::new(RESTART, seconds, "s");
@@ -58,8 +56,16 @@ pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
 }
 
 pub fn largest_rss_mib(cluster: &ProcessCluster) -> Result<f64> {
-    let rss = cluster.ids().into_iter().map(|id| cluster.node(id).rss_bytes()).collect::<Result<Vec<_>>>()?;
-    Ok(rss.into_iter().max().unwrap_or_default() as f64 / MIB)
+    largest_mib(cluster, NodeProcess::rss_bytes)
+}
+
+pub fn largest_disk_mib(cluster: &ProcessCluster) -> Result<f64> {
+    largest_mib(cluster, NodeProcess::disk_bytes)
+}
+
+fn largest_mib(cluster: &ProcessCluster, bytes: impl Fn(&NodeProcess) -> Result<u64>) -> Result<f64> {
+    let bytes = cluster.ids().into_iter().map(|id| bytes(cluster.node(id))).collect::<Result<Vec<_>>>()?;
+    Ok(bytes.into_iter().max().unwrap_or_default() as f64 / MIB)
 }
 
 /// Kills a follower and starts it again: seconds from the kill until it serves.

@@ -1,7 +1,7 @@
 //! An hour at half load: recurring tasks fire all the time, new ones come in, as many are deleted, and retention takes
 //! what is old. Memory, disk and latencies have to stay where they are; how much they rise in an hour is told.
 //!
-//! Every delivery is compared with the one before of its task: a gap or a repeat ends the measurement with an error.
+//! Every delivery has to be what its task was to fire next: a gap or a repeat ends the measurement with an error.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
@@ -16,10 +16,9 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::BenchOptions;
-use super::pending::{MIB, largest_rss_mib};
+use super::pending::{largest_disk_mib, largest_rss_mib};
 use super::tasks::PAYLOAD;
 use crate::clock;
-use crate::cluster::ProcessCluster;
 use crate::latency::Latencies;
 use crate::receiver::Receiver;
 use crate::report::Row;
@@ -39,18 +38,20 @@ const AHEAD: Millis = Millis(15_000);
 const PARALLEL: usize = 16;
 /// Samples of a whole soak; the first quarter of them is warming up.
 const SAMPLES: u32 = 120;
-/// Deliveries that are on their way when the soak ends.
+/// What is on its way when the soak ends has this long to arrive, and may be this late.
 const SETTLE: Duration = Duration::from_secs(15);
+const LATEST: Millis = Millis(10_000);
+/// A shorter one has too few samples for a slope.
+pub const SHORTEST: Duration = Duration::from_secs(60);
 
 pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
     let cluster = options.cluster().await?;
     let receiver = Receiver::start()?;
     let mut soak = Soak {
         client: cluster.client()?,
-        cluster: &cluster,
         url: receiver.url(),
         tasks: VecDeque::new(),
-        last: HashMap::new(),
+        due: Due::default(),
         submits: Latencies::default(),
     };
     let tasks = options.size(TASKS, TASKS / 10);
@@ -76,7 +77,7 @@ pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
             samples.push(Sample {
                 hours: started.elapsed().as_secs_f64() / 3600.0,
                 rss_mib: largest_rss_mib(&cluster)?,
-                disk_mib: soak.largest_disk_mib()?,
+                disk_mib: largest_disk_mib(&cluster)?,
                 lateness_ms: late.p99_ms(),
                 submit_ms: submitted.p99_ms(),
             });
@@ -89,7 +90,7 @@ pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
     let cores = cluster.cpu()?.saturating_sub(cpu_before).as_secs_f64() / took.as_secs_f64();
     sleep(SETTLE).await;
     soak.take(&receiver)?;
-    soak.check_ended()?;
+    soak.due.check_none_before(clock::now(), LATEST)?;
 
     let load = format!(
         "{fires} fires in {:.0} s, {TURNOVER} tasks put in and {TURNOVER} deleted a second, nodes on {cores:.2} cores",
@@ -130,19 +131,39 @@ fn slope(points: &[(f64, f64)]) -> f64 {
     points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum::<f64>() / spread
 }
 
-struct Soak<'c> {
+/// What each task is to fire next.
+#[derive(Default)]
+struct Due(HashMap<TaskId, Timestamp>);
+
+impl Due {
+    /// What arrives of a task is what it is to fire next; of others it says nothing.
+    fn arrived(&mut self, task: TaskId, at: Timestamp) -> Result<()> {
+        let Some(next) = self.0.get_mut(&task) else { return Ok(()) };
+        ensure!(at == *next, "{task} fired for {at}, and not for {next}");
+        *next = next.saturating_add(PERIOD);
+        Ok(())
+    }
+
+    /// Nothing that has been due for so long is missing.
+    fn check_none_before(&self, now: Timestamp, latest: Millis) -> Result<()> {
+        match self.0.iter().find(|(_, next)| next.saturating_add(latest) < now) {
+            Some((task, next)) => bail!("{task} has not fired for {next}"),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Soak {
     client: Client,
-    cluster: &'c ProcessCluster,
     url: String,
     /// Those that fire, oldest first.
     tasks: VecDeque<TaskId>,
-    /// What each of them fired last, if it has.
-    last: HashMap<TaskId, Option<Timestamp>>,
+    due: Due,
     /// Of batches.
     submits: Latencies,
 }
 
-impl Soak<'_> {
+impl Soak {
     async fn insert(&mut self, count: u64) -> Result<()> {
         let start = clock::now().saturating_add(AHEAD);
         let lines = batch(&self.url, count, |n| start.saturating_add(Millis(n * PERIOD.0 / count)));
@@ -151,7 +172,8 @@ impl Soak<'_> {
             match line {
                 BatchLine::Written { task, .. } => {
                     self.tasks.push_back(task.id);
-                    self.last.insert(task.id, None);
+                    let next = task.next.with_context(|| format!("{} is never due", task.id))?;
+                    self.due.0.insert(task.id, next.scheduled_at);
                 }
                 BatchLine::Refused { error, .. } => bail!("a task was refused: {}: {}", error.code, error.detail),
             }
@@ -164,7 +186,7 @@ impl Soak<'_> {
     async fn delete(&mut self, count: u64) -> Result<()> {
         let gone: Vec<TaskId> = self.tasks.drain(..(count as usize).min(self.tasks.len())).collect();
         for task in &gone {
-            self.last.remove(task);
+            self.due.0.remove(task);
         }
         let client = &self.client;
         let delete = |task: TaskId| async move { client.delete_task(&task.to_string(), DeleteTask::default()).await };
@@ -179,32 +201,9 @@ impl Soak<'_> {
         let mut lateness = Latencies::default();
         for delivery in received.deliveries {
             lateness.record_us(delivery.lateness_us());
-            let (task, at) = (delivery.occurrence.task, delivery.scheduled_at);
-            let Some(last) = self.last.get_mut(&task) else { continue };
-            if let Some(last) = *last {
-                let next = last.saturating_add(PERIOD);
-                ensure!(at == next, "{task} fired for {at} after {last}, and not for {next}");
-            }
-            *last = Some(at);
+            self.due.arrived(delivery.occurrence.task, delivery.scheduled_at)?;
         }
         Ok(lateness)
-    }
-
-    /// Every task has fired what was due last.
-    fn check_ended(&self) -> Result<()> {
-        let now = clock::now();
-        for (task, last) in &self.last {
-            let since = last.map(|last| now.since(last));
-            let due = since.is_some_and(|since| since.0 > PERIOD.0 + SETTLE.as_millis() as u64);
-            ensure!(!due, "{task} has not fired since {}", last.context("a task that never fired")?);
-        }
-        Ok(())
-    }
-
-    fn largest_disk_mib(&self) -> Result<f64> {
-        let bytes = self.cluster.ids().into_iter().map(|id| self.cluster.node(id).disk_bytes());
-        let bytes = bytes.collect::<Result<Vec<_>>>()?;
-        Ok(bytes.into_iter().max().unwrap_or_default() as f64 / MIB)
     }
 }
 
@@ -233,6 +232,19 @@ mod tests {
         assert_eq!(slope(&[(0.0, 5.0), (1.0, 7.0), (2.0, 9.0)]), 2.0);
         assert_eq!(slope(&[(0.0, 4.0), (1.0, 4.0)]), 0.0);
         assert_eq!([slope(&[]), slope(&[(1.0, 3.0)])], [0.0, 0.0]);
+    }
+
+    #[test]
+    fn gaps_and_repeats_and_what_never_came_are_found() {
+        let at = |periods: u64| Timestamp::from_millis(0).saturating_add(Millis(periods * PERIOD.0));
+        let mut due = Due(HashMap::from([(TaskId(1), at(1))]));
+        assert!(due.arrived(TaskId(1), at(2)).is_err(), "the first is missing");
+        due.arrived(TaskId(1), at(1)).unwrap();
+        assert!(due.arrived(TaskId(1), at(1)).is_err(), "a repeat");
+        assert!(due.arrived(TaskId(1), at(3)).is_err(), "a gap");
+        due.arrived(TaskId(2), at(7)).unwrap();
+        due.check_none_before(at(3), PERIOD).unwrap();
+        assert!(due.check_none_before(at(4), PERIOD).is_err(), "what was due at 2 never came");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct Bench {
     /// Ten million pending tasks as well, the cost of operations as tasks grow in number, and the soak
     #[arg(long, conflicts_with = "quick")]
     full: bool,
-    /// How long the soak is
+    /// How long the soak is, at least 1m
     #[arg(long, value_name = "SPAN", default_value = "1h")]
     soak: Millis,
     /// Repetitions of measurements that are shorter than 20 s; the median counts
