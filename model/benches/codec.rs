@@ -46,7 +46,13 @@ fn puts() -> Entry {
             },
             mode: PutMode::Create,
             idempotency: None,
-            prepared: Some(PreparedPut { expected: None, unchanged: false, next: Some(next(n)), spread: n }),
+            prepared: Some(PreparedPut {
+                expected: None,
+                unchanged: false,
+                next: Some(next(n)),
+                period: None,
+                spread: n,
+            }),
         }))
     };
     Entry { time: START, commands: (0..LINES).map(put).collect() }

@@ -11,7 +11,7 @@
 use bincode::{Decode, Encode};
 
 use crate::codec::Versioned;
-use crate::{Next, NodeId, Reason, Rejection, RunId, ShardId, TaskId, TaskSpec, TaskStatus, Timestamp, Token};
+use crate::{Millis, Next, NodeId, Reason, Rejection, RunId, ShardId, TaskId, TaskSpec, TaskStatus, Timestamp, Token};
 
 /// A log entry: commands that share one place in the log, one time and one fsync.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -23,6 +23,8 @@ pub struct Entry {
 
 impl Versioned for Entry {
     const NAME: &'static str = "log entry";
+    /// Builds before the first release wrote 1, without `period`.
+    const VERSION: u8 = 2;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -135,6 +137,9 @@ pub struct PreparedPut {
     pub unchanged: bool,
     /// The first occurrence of the new version.
     pub next: Option<Next>,
+    /// Set if each occurrence of the new version follows the one before by just so much, without end: then nothing has
+    /// to be read to tell the next one.
+    pub period: Option<Millis>,
     /// See [`crate::TaskState::spread`]; an update keeps the task's.
     pub spread: u64,
 }

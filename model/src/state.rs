@@ -34,6 +34,8 @@ pub struct TaskState {
     pub failures: u32,
     /// See [`crate::TaskSpec::is_one_shot`].
     pub one_shot: bool,
+    /// See [`crate::PreparedPut::period`].
+    pub period: Option<Millis>,
     pub overlap: Overlap,
     pub pause_on_failure: Option<u32>,
     pub retention: Retention,
@@ -59,8 +61,8 @@ pub struct TaskState {
 
 impl Versioned for TaskState {
     const NAME: &'static str = "task";
-    /// Version 1, of builds before the first release, had no `grace`.
-    const VERSION: u8 = 2;
+    /// Builds before the first release wrote 1, without `grace`, and 2, without `period`.
+    const VERSION: u8 = 3;
 }
 
 impl TaskState {

@@ -44,22 +44,22 @@ async fn strangers_are_refused_by_name() {
         ]
     };
     for (path, headers, status, word) in [
-        ("/peer/vote", headers("3", ours.as_str(), "1"), 426, "protocol"),
-        ("/peer/vote", headers("4", other, "1"), 409, "cluster"),
-        ("/peer/append", headers("4", other, "1"), 409, "cluster"),
-        ("/peer/propose", headers("4", "none", "1"), 409, "cluster"),
-        ("/peer/vote", headers("4", ours.as_str(), "2"), 421, "node 1"),
-        ("/peer/nothing", headers("4", ours.as_str(), "1"), 404, "no such"),
-        ("/peer/vote", headers("4", ours.as_str(), "1"), 400, "vote request"),
-        ("/peer/propose", headers("4", ours.as_str(), "1"), 400, "proposal"),
-        ("/peer/snapshot", headers("4", ours.as_str(), "1"), 400, "snapshot"),
+        ("/peer/vote", headers("4", ours.as_str(), "1"), 426, "protocol"),
+        ("/peer/vote", headers("5", other, "1"), 409, "cluster"),
+        ("/peer/append", headers("5", other, "1"), 409, "cluster"),
+        ("/peer/propose", headers("5", "none", "1"), 409, "cluster"),
+        ("/peer/vote", headers("5", ours.as_str(), "2"), 421, "node 1"),
+        ("/peer/nothing", headers("5", ours.as_str(), "1"), 404, "no such"),
+        ("/peer/vote", headers("5", ours.as_str(), "1"), 400, "vote request"),
+        ("/peer/propose", headers("5", ours.as_str(), "1"), 400, "proposal"),
+        ("/peer/snapshot", headers("5", ours.as_str(), "1"), 400, "snapshot"),
     ] {
         let (got, reason) = call(&address, path, &headers, b"\x07garbage").await;
         assert_eq!(got, status, "{path}: {reason}");
         assert!(reason.contains(word), "{path}: {reason}");
     }
     let large = vec![1; 70 << 10].leak();
-    let (status, _) = call(&address, "/peer/vote", &headers("4", &ours, "1"), large).await;
+    let (status, _) = call(&address, "/peer/vote", &headers("5", &ours, "1"), large).await;
     assert_eq!(status, 413);
     assert_eq!(put_on(cluster.replica(1), "unharmed").await, TaskChange::Created);
     assert!(cluster.replica(1).metrics().peer_calls_refused.get() >= 10);

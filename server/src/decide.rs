@@ -145,6 +145,7 @@ mod tests {
             triggers: 0,
             failures: 0,
             one_shot: false,
+            period: plan.period(),
             overlap: Overlap::Allow,
             pause_on_failure: None,
             retention: Retention::default(),

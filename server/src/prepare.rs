@@ -40,22 +40,25 @@ impl Preparer {
             secret::keep(&mut put.spec.target, None)?;
             let spread = if put.task.name.is_empty() { self.draw() } else { spread_of(&put.task) };
             let anchors = Anchors { created_at: time, version_at: time, spread };
-            let next = Plan::compile(&put.spec, anchors)?.first(Timestamp::MIN);
-            put.prepared = Some(PreparedPut { expected: None, unchanged: false, next, spread });
+            let plan = Plan::compile(&put.spec, anchors)?;
+            let (next, period) = (plan.first(Timestamp::MIN), plan.period());
+            put.prepared = Some(PreparedPut { expected: None, unchanged: false, next, period, spread });
             return Ok(());
         };
         let expected = Some((current.id, current.version));
         let planned = self.plans.of(work.view, &current).map_err(plan)?;
         secret::keep(&mut put.spec.target, Some(&planned.spec.target))?;
         if put.spec == planned.spec {
-            put.prepared = Some(PreparedPut { expected, unchanged: true, next: current.next, spread: current.spread });
+            let (next, period, spread) = (current.next, current.period, current.spread);
+            put.prepared = Some(PreparedPut { expected, unchanged: true, next, period, spread });
             return Ok(());
         }
         work.settle(&self.plans, &current)?;
         let anchors = Anchors { created_at: current.created_at, version_at: time, spread: current.spread };
         let decided_until = current.decided_until.max(decided_until(&current, &work.lines));
-        let next = Plan::compile(&put.spec, anchors)?.first(decided_until);
-        put.prepared = Some(PreparedPut { expected, unchanged: false, next, spread: current.spread });
+        let plan = Plan::compile(&put.spec, anchors)?;
+        let (next, period, spread) = (plan.first(decided_until), plan.period(), current.spread);
+        put.prepared = Some(PreparedPut { expected, unchanged: false, next, period, spread });
         Ok(())
     }
 
@@ -132,4 +135,50 @@ fn storage(error: StoreError) -> Rejection {
 fn plan(error: PlanError) -> Rejection {
     tracing::error!(%error, "a stored definition cannot be used");
     Rejection::new(Code::Internal, "a stored definition cannot be used; see the node's log")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use campanile_model::{HttpMethod, HttpTarget, Millis, Next, PutMode, Schedule, Target, TaskSpec};
+    use campanile_store::{Store, engine::MemDisk};
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn what_a_schedule_says_travels_in_the_entry() {
+        let store = Store::open(MemDisk::new().attach()).expect("an empty disk");
+        let preparer = Preparer::new(Arc::default(), SmallRng::seed_from_u64(1));
+        let now = Timestamp::from_millis(1_000_000_000_000);
+        let prepared = |schedule| {
+            let target = HttpTarget {
+                url: "http://127.0.0.1:9000/".into(),
+                method: HttpMethod::Post,
+                headers: BTreeMap::new(),
+                signing_secret: None,
+            };
+            let put = Command::PutTask(Box::new(PutTask {
+                task: TaskName { namespace: "default".into(), name: "a".into() },
+                spec: TaskSpec::new(vec![schedule], Target::Http(target)),
+                mode: PutMode::Create,
+                idempotency: None,
+                prepared: None,
+            }));
+            let done = preparer.prepare(&store.view(), now, vec![put]).expect("it is prepared");
+            match &done.commands[..] {
+                [Command::PutTask(put)] => put.prepared.clone().expect("what was prepared"),
+                other => panic!("{other:?}"),
+            }
+        };
+        let next = |millis| {
+            let at = now.saturating_add(Millis(millis));
+            Some(Next { scheduled_at: at, due_at: at })
+        };
+        let every = prepared(Schedule::Every(Millis(90_000)));
+        assert_eq!((every.next, every.period), (next(90_000), Some(Millis(90_000))));
+        let delay = prepared(Schedule::Delay(Millis(500)));
+        assert_eq!((delay.next, delay.period), (next(500), None));
+    }
 }

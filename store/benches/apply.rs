@@ -71,7 +71,7 @@ impl Machine {
             },
             mode: PutMode::Create,
             idempotency: None,
-            prepared: Some(PreparedPut { expected: None, unchanged: false, next, spread: 7 }),
+            prepared: Some(PreparedPut { expected: None, unchanged: false, next, period: None, spread: 7 }),
         };
         self.run((0..LINES).map(|_| Command::PutTask(Box::new(put.clone()))).collect())
     }

@@ -36,13 +36,15 @@ pub enum Effect {
     ShardsMoved,
 }
 
-/// What the time index holds of a task's next occurrence, so that firing a one-shot reads no other row.
+/// What the time index holds of a task's next occurrence, so that firing most tasks reads no other row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct TaskTimer {
     pub version: u32,
     pub next: Next,
     /// One occurrence only: after it the task is finished.
     pub one_shot: bool,
+    /// See [`campanile_model::PreparedPut::period`].
+    pub period: Option<Millis>,
     /// Occurrences lapse instead of firing.
     pub paused: bool,
     /// Overdue by at most this it fires, whatever the task's policies say.
@@ -52,6 +54,7 @@ pub struct TaskTimer {
 impl TaskTimer {
     pub fn of(task: &TaskState, next: Next) -> Self {
         let paused = task.status == TaskStatus::Paused;
-        Self { version: task.version, next, one_shot: task.one_shot, paused, grace: task.grace }
+        let (one_shot, period) = (task.one_shot, task.period);
+        Self { version: task.version, next, one_shot, period, paused, grace: task.grace }
     }
 }

@@ -91,8 +91,8 @@ impl Versioned for RetryTimer {
 
 impl Versioned for TaskTimer {
     const NAME: &'static str = "task timer";
-    /// Version 1, of builds before the first release, had no `grace`.
-    const VERSION: u8 = 2;
+    /// Builds before the first release wrote 1, without `grace`, and 2, without `period`.
+    const VERSION: u8 = 3;
 }
 
 /// A row of the time index. It is stale, and to be ignored, if the task or run it speaks of no longer agrees with it.

@@ -33,7 +33,7 @@ mod repeat;
 pub mod wheel;
 pub mod zone;
 
-pub use plan::{Anchors, Plan, parse_expression, render};
+pub use plan::{Anchors, Plan, following, parse_expression, render};
 pub use wheel::Wheel;
 
 use campanile_model::Timestamp;

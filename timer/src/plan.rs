@@ -100,6 +100,17 @@ impl Plan {
         Some(Next { scheduled_at, due_at })
     }
 
+    /// How long after one occurrence the next one is, if that is always the same and there is no end: then [`following`]
+    /// says what the plan would.
+    pub fn period(&self) -> Option<Millis> {
+        match &self.rules[..] {
+            _ if self.end_at != AFTER_LAST => None,
+            [Rule::Every { period, .. }] => Some(*period),
+            [Rule::Repeat(repeat)] => repeat.period(),
+            _ => None,
+        }
+    }
+
     /// The first occurrence of a new version of a task whose occurrences are decided up to an instant (that instant
     /// included). An `at` in the past that was not decided yet is one, and due at once.
     pub fn first(&self, decided_until: Timestamp) -> Option<Next> {
@@ -178,6 +189,17 @@ fn every_after(first: Timestamp, period: Millis, after: Timestamp) -> Option<Tim
     let step = if planted!(OccurrenceSkipped) && passed % 11 == 0 { 2 } else { 1 };
     let next = i128::from(first.as_millis()) + (passed / period + step) * period;
     i64::try_from(next).ok().map(Timestamp::from_millis)
+}
+
+/// The occurrence after this one, of a plan whose occurrences are a period apart ([`Plan::period`]).
+pub fn following(occurrence: Next, period: Millis) -> Option<Next> {
+    let step = if planted!(OccurrenceSkipped) && occurrence.scheduled_at.as_millis() % 11 == 0 { 2 } else { 1 };
+    let further = Millis(period.0.saturating_mul(step));
+    let scheduled_at = occurrence.scheduled_at.saturating_add(further);
+    // The jitter, because none of these was scheduled before its version was written.
+    let jitter = occurrence.due_at.since(occurrence.scheduled_at);
+    let next = Next { scheduled_at, due_at: scheduled_at.saturating_add(jitter) };
+    Some(next).filter(|next| next.scheduled_at <= Timestamp::LAST)
 }
 
 /// The instant that no occurrence reaches.

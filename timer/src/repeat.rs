@@ -61,6 +61,13 @@ impl Repeat {
         self.nth(high)
     }
 
+    /// The time between any two neighbours, if there is no end, and no unit of the calendar whose length varies.
+    pub fn period(&self) -> Option<Millis> {
+        let exact = self.period.years(0).months(0).weeks(0).days(0);
+        let is_exact = self.count.is_none() && exact.fieldwise() == self.period.fieldwise();
+        is_exact.then_some(Millis(self.period_millis.cast_unsigned()))
+    }
+
     /// The k-th occurrence, the start being the 0th; `None` beyond the end of the calendar.
     fn nth(&self, k: i64) -> Option<Timestamp> {
         let at = self.start.checked_add(self.period.checked_mul(k).ok()?).ok()?;

@@ -10,7 +10,7 @@ use crate::error::MembershipError;
 use crate::form::{LogIdForm, VoteForm};
 
 /// Version of everything said on the peer port.
-pub const PROTOCOL: &str = "4";
+pub const PROTOCOL: &str = "5";
 
 /// Headers of every call.
 pub const HEADER_PROTOCOL: &str = "campanile-protocol";

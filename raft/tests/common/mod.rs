@@ -30,6 +30,7 @@ impl Prepare for PrepareManual {
                     expected: found.map(|task| (task.id, task.version)),
                     unchanged: false,
                     next: None,
+                    period: None,
                     spread: 0,
                 });
             }

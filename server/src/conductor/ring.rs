@@ -1,8 +1,9 @@
 //! Timers that ring become decisions.
 //!
-//! What is on time, or overdue by no more than its task's grace, takes the short way: a one-shot fires without reading a
-//! row, a recurring task needs only its compiled plan. What is later is decided from its row by the task's policies; what
-//! is later still goes to the backlog, so that it never comes ahead of what is on time (P8).
+//! What is on time, or overdue by no more than its task's grace, takes the short way: a one-shot, and a task that recurs
+//! after always the same time, fire without reading a row; others need only their compiled plan. What is later is
+//! decided from its row by the task's policies; what is later still goes to the backlog, so that it never comes ahead of
+//! what is on time (P8).
 
 use std::collections::VecDeque;
 
@@ -11,6 +12,7 @@ use campanile_model::{
     Timestamp, Token,
 };
 use campanile_store::{StoreError, TaskTimer, View};
+use campanile_timer::following;
 
 use super::Context;
 use super::proposals::{Of, Proposals, Undecided};
@@ -111,10 +113,10 @@ pub(crate) fn decide_again(
 
 /// The decision about an occurrence that is on time, if it can be made without reading.
 fn on_time(context: &Context, task: TaskId, timer: &TaskTimer) -> Option<FireLine> {
-    let next = if timer.one_shot {
-        None
-    } else {
-        context.plans.cached(task, timer.version)?.plan.next(timer.next.scheduled_at)
+    let next = match timer.period {
+        _ if timer.one_shot => None,
+        Some(period) => following(timer.next, period),
+        None => context.plans.cached(task, timer.version)?.plan.next(timer.next.scheduled_at),
     };
     let scheduled_at = timer.next.scheduled_at;
     let decision = if timer.paused {
@@ -134,7 +136,7 @@ fn plan_together(
 ) -> Result<(), StoreError> {
     let missing = rung.iter().take(PLAN_AT_ONCE).filter_map(|(_, armed)| match armed {
         Armed::Task(task, timer) => {
-            let wanted = !timer.one_shot && now.since(timer.next.due_at) <= LATE;
+            let wanted = !timer.one_shot && timer.period.is_none() && now.since(timer.next.due_at) <= LATE;
             (wanted && context.plans.cached(*task, timer.version).is_none()).then_some(*task)
         }
         Armed::Retry(..) | Armed::Expire(_) => None,

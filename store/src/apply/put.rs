@@ -56,6 +56,7 @@ impl Apply<'_> {
             triggers: 0,
             failures: 0,
             one_shot: false,
+            period: None,
             overlap: put.spec.overlap,
             pause_on_failure: None,
             retention: put.spec.retention,
@@ -99,6 +100,8 @@ impl Apply<'_> {
         task.remaining = spec.remaining;
         task.failures = 0;
         task.one_shot = spec.is_one_shot();
+        task.period = prepared.period;
+
         task.overlap = spec.overlap;
         task.pause_on_failure = spec.pause_on_failure;
         task.retention = spec.retention;

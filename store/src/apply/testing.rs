@@ -90,8 +90,12 @@ impl Machine {
     /// Fills in what preparation would find.
     pub fn prepared_put(&self, name: &str, spec: TaskSpec, mode: PutMode, next: Option<Next>) -> PutTask {
         let found = if name.is_empty() { None } else { self.view().find_task(&named(name)).unwrap() };
-        let prepared =
-            PreparedPut { expected: found.map(|task| (task.id, task.version)), unchanged: false, next, spread: 7 };
+        let expected = found.map(|task| (task.id, task.version));
+        let period = match spec.schedules[..] {
+            [Schedule::Every(period)] => Some(period),
+            _ => None,
+        };
+        let prepared = PreparedPut { expected, unchanged: false, next, period, spread: 7 };
         PutTask { task: named(name), spec, mode, idempotency: None, prepared: Some(prepared) }
     }
 

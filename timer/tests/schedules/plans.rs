@@ -1,7 +1,7 @@
 //! Plans as a whole: anchors, several schedules, bounds, jitter, and the promises about `next_after`.
 
 use campanile_model::{Code, Dst, Millis, Next, Schedule, TaskSpec, Timestamp};
-use campanile_timer::{Anchors, Plan, parse_expression, render, stamp};
+use campanile_timer::{Anchors, Plan, following, parse_expression, render, stamp};
 use proptest::prelude::*;
 
 use super::support::{anchors, cron, instant, spec};
@@ -191,6 +191,29 @@ fn expressions_of_the_command_line() {
 }
 
 #[test]
+fn what_recurs_after_always_the_same_time_has_a_period() {
+    let repeat = |text: &str| Schedule::Repeat(text.into());
+    let every = Schedule::Every(Millis::from_secs(90));
+    let period = |spec: &TaskSpec| Plan::compile(spec, anchors(CREATED)).unwrap().period();
+    let alone = |schedule| period(&spec(vec![schedule]));
+    assert_eq!(alone(every.clone()), Some(Millis::from_secs(90)));
+    assert_eq!(alone(repeat("R/2026-07-01T00:00:00+02:00[Europe/Berlin]/PT1H30M")), Some(Millis::from_secs(5400)));
+    // A day is as long as the calendar says, and these end.
+    assert_eq!(alone(repeat("R/2026-07-01T00:00:00Z/P1DT1H")), None);
+    assert_eq!(alone(repeat("R5/2026-07-01T00:00:00Z/PT1H")), None);
+    let ended = TaskSpec { end_at: Some(instant("2026-08-01T00:00:00Z")), ..spec(vec![every.clone()]) };
+    assert_eq!(period(&ended), None);
+    assert_eq!(period(&spec(vec![every.clone(), every.clone()])), None);
+    assert_eq!(alone(cron("0 * * * *", "UTC", Dst::Vixie)), None);
+
+    // There is nothing after the last instant that can be scheduled.
+    let last = TaskSpec { start_at: Some(Timestamp::LAST.saturating_sub(Millis(1))), ..spec(vec![every]) };
+    let plan = Plan::compile(&last, anchors(CREATED)).unwrap();
+    let first = plan.first(Timestamp::MIN).unwrap();
+    assert_eq!((following(first, Millis::from_secs(90)), plan.next(first.scheduled_at)), (None, None));
+}
+
+#[test]
 fn stamps_never_go_back() {
     let (earlier, later) = (instant(CREATED), instant(UPDATED));
     assert_eq!((stamp(earlier, later), stamp(later, earlier)), (later, later));
@@ -261,6 +284,9 @@ proptest! {
             let due_from = scheduled_at.max(anchors.version_at);
             prop_assert!(due_at >= due_from && due_at < due_from.saturating_add(Millis(jitter.max(1))));
             prop_assert_eq!(plan.next_after(scheduled_at.saturating_sub(Millis(1))), Some(scheduled_at));
+            if let Some(period) = plan.period() {
+                prop_assert_eq!(following(Next { scheduled_at, due_at }, period), plan.next(scheduled_at));
+            }
             at = scheduled_at;
         }
     }
