@@ -101,7 +101,6 @@ impl Apply<'_> {
         task.failures = 0;
         task.one_shot = spec.is_one_shot();
         task.period = prepared.period;
-
         task.overlap = spec.overlap;
         task.pause_on_failure = spec.pause_on_failure;
         task.retention = spec.retention;
