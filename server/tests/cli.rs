@@ -121,6 +121,8 @@ fn a_wrong_command_line_exits_with_2() {
         &["task", "list", "-e", "https://a:1"],
         &["task", "list", "-e", "7701"],
         &["serve", "--cluster", "1=a"],
+        &["bench", "--only", "submit,nothing"],
+        &["bench", "--soak", "1s"],
     ] {
         fails(args, 2, &["error: "]);
     }

@@ -16,7 +16,9 @@ mod tasks;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+
+pub use soak::SHORTEST as SHORTEST_SOAK;
 
 use crate::baselines;
 use crate::cluster::{ClusterOptions, ProcessCluster};
@@ -26,13 +28,13 @@ use crate::report::{Floor, Report, Row, load_average, merge};
 pub struct BenchOptions {
     /// The program `campanile`.
     pub binary: PathBuf,
-    /// Rows to measure; all when empty.
+    /// Rows to measure, by [`row_name`]; all when empty.
     pub only: Vec<String>,
     /// Smaller numbers.
     pub quick: bool,
     /// Ten million tasks as well, growth, and the soak.
     pub full: bool,
-    /// How long the soak is.
+    /// How long the soak is; not shorter than [`SHORTEST_SOAK`].
     pub soak: Duration,
     /// Repetitions of what is shorter than 20 s.
     pub runs: u32,
@@ -174,16 +176,18 @@ fn stands_for(wanted: &str, name: &str) -> bool {
     name.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
 }
 
+/// A name that stands for some rows; the refusal of another one lists all.
+pub fn row_name(wanted: &str) -> Result<String, String> {
+    let all: Vec<String> = SCENARIOS.iter().flat_map(|scenario| scenario.names()).collect();
+    if all.iter().any(|name| stands_for(wanted, name)) {
+        return Ok(wanted.to_owned());
+    }
+    Err(format!("there is no such row; there are {}", all.join(", ")))
+}
+
 /// Measures what is asked for; `note` is told what is being done.
 pub async fn run(options: &BenchOptions, mut note: impl FnMut(&str)) -> Result<Report> {
     std::fs::create_dir_all(&options.scratch).with_context(|| format!("making {}", options.scratch.display()))?;
-    for wanted in &options.only {
-        let known = SCENARIOS.iter().any(|scenario| scenario.is_wanted(std::slice::from_ref(wanted), false));
-        let all: Vec<String> = SCENARIOS.iter().flat_map(|scenario| scenario.names()).collect();
-        ensure!(known, "no measurement is called {wanted}; there are {}", all.join(", "));
-    }
-    let soaks = Scenario::Soak.is_wanted(&options.only, options.full);
-    ensure!(!soaks || options.soak >= soak::SHORTEST, "a soak takes at least {} s", soak::SHORTEST.as_secs());
     let load = load_average();
     let within = options.size(Duration::from_secs(3), Duration::from_secs(1));
     let mut results = baselines::measure(&options.scratch, within, &mut note).await?;
@@ -230,6 +234,10 @@ mod tests {
         assert_eq!(wanted("submit_single_6"), [""; 0]);
         assert_eq!(wanted("submit_batch_1"), ["submit_batch_1"]);
         assert_eq!(wanted("pending_disk"), ["pending_rss", "pending_disk", "restart"]);
+        assert_eq!(row_name("growth"), Ok("growth".into()));
+        for unknown in ["", "submit_single_6", "nothing"] {
+            assert!(row_name(unknown).is_err_and(|refusal| refusal.ends_with("soak_submit")), "{unknown:?}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::output::Output;
 #[derive(Debug, Args)]
 pub struct Bench {
     /// Only these rows of the table; a name stands for all that begin with it and an underscore
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = scenarios::row_name)]
     only: Vec<String>,
     /// Smaller numbers, each measured once
     #[arg(long)]
@@ -23,7 +23,7 @@ pub struct Bench {
     #[arg(long, conflicts_with = "quick")]
     full: bool,
     /// How long the soak is, at least 1m
-    #[arg(long, value_name = "SPAN", default_value = "1h")]
+    #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = soak)]
     soak: Millis,
     /// Repetitions of measurements that are shorter than 20 s; the median counts
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=20))]
@@ -34,6 +34,14 @@ pub struct Bench {
     /// Write the JSON document to a file as well
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+}
+
+fn soak(text: &str) -> Result<Millis, String> {
+    let span = text.parse::<Millis>().map_err(|error| error.to_string())?;
+    if span.to_std() < scenarios::SHORTEST_SOAK {
+        return Err(format!("a soak shorter than {}", Millis::from(scenarios::SHORTEST_SOAK)));
+    }
+    Ok(span)
 }
 
 impl Bench {
