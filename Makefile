@@ -9,7 +9,7 @@
 #                       where it stopped
 #   make sim-build      builds the simulator and prints its path
 #   make bench          measures, and writes target/bench/report.md and report.json; QUICK=1 for smaller numbers
-#   make bench-full     the same with ten million tasks, growth and a soak: two to three hours
+#   make bench-full     the same with ten million tasks, growth and a soak: under two hours
 #   make bench-micro    the wheel, the codec, apply and keys alone, by criterion
 
 SHELL := /bin/bash
