@@ -121,8 +121,8 @@ impl Store {
         self.shared.current().mark()
     }
 
-    /// Takes a snapshot of the state as it is. Blocks for as long as it takes to read the whole state once; commits and
-    /// new views wait only while the engine makes its checkpoint.
+    /// Takes a snapshot of the state as it is. Blocks for as long as it takes to flush and read what was written since the
+    /// last one; commits and new views wait only while the engine makes its checkpoint.
     pub fn take_snapshot(&self) -> StoreResult<Arc<Snapshot>> {
         // Most of the work, done before anybody has to wait.
         self.shared.database().engine().flush()?;

@@ -155,6 +155,10 @@ pub trait Disk: Send + Sync {
     /// `to` before is removed.
     fn copy_checkpoint(&self, from: &str, to: &str) -> io::Result<()>;
 
+    /// Whether both names are of one file that is never changed in place: what was found out of it under one name holds
+    /// under the other.
+    fn is_same_file(&self, one: &str, other: &str) -> io::Result<bool>;
+
     /// Bytes free for writing, and the size of the whole.
     fn space(&self) -> io::Result<Space>;
 }

@@ -127,10 +127,13 @@ impl Snapshots {
         Ok(Taking { directory, generation, index, mark })
     }
 
-    /// Second half: reads all files for their checksums, and keeps the snapshot as the latest. Writes go on meanwhile.
+    /// Second half: finds the files' checksums, and keeps the snapshot as the latest. Writes go on meanwhile. Only files
+    /// that the snapshot before did not have are read: what a snapshot costs follows what was written since.
     pub fn finish(&self, taking: Taking) -> StoreResult<Arc<Snapshot>> {
         let Taking { directory, generation, index, mark } = taking;
-        let files = checksum_files(&*self.disk, &files_of(directory.name()))?;
+        let before = self.latest();
+        let known = before.as_deref().map(|snapshot| (files_of(snapshot.directory.name()), &snapshot.manifest));
+        let files = checksum_files(&*self.disk, &files_of(directory.name()), known)?;
         let snapshot = self.complete(directory, generation, Manifest::new(index, mark, files))?;
         publish(&mut self.inner(), snapshot.clone());
         Ok(snapshot)

@@ -240,6 +240,42 @@ fn harm_on_the_way_is_noticed(from: Arc<dyn Disk>, to: Arc<dyn Disk>) {
     assert!(refused(receiving.finish()));
 }
 
+/// The databases of the real disk never change a table once it is written, and a checkpoint links it.
+#[cfg(not(madsim))]
+#[test]
+fn what_a_snapshot_shares_with_the_one_before_is_not_read_again() {
+    use std::os::unix::fs::FileExt;
+
+    use campanile_store::engine::FsDisk;
+
+    let tables = |snapshot: &Snapshot| {
+        let files = snapshot.manifest().files.iter().cloned().enumerate();
+        files.filter(|(_, file)| file.name.ends_with(".sst")).collect::<Vec<_>>()
+    };
+    let checksum = |snapshot: &Snapshot, file| crc32fast::hash(&snapshot.read(file, 0, usize::MAX).unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(FsDisk::open(directory.path()).unwrap());
+    let (snapshots, generation) = open(&disk);
+    write(generation.engine(), 1, "a");
+    let first = take(&snapshots, generation.engine(), 1).unwrap();
+    let [(place, shared)] = &tables(&first)[..] else { panic!("one table") };
+
+    // It rots: whoever read it now would find another checksum.
+    let name = disk.list_dirs("snapshots").unwrap().remove(0);
+    let path = directory.path().join(format!("snapshots/{name}/files/{}", shared.name));
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(b"rot", shared.bytes / 2).unwrap();
+    assert_ne!(checksum(&first, *place), shared.crc32);
+
+    write(generation.engine(), 2, "b");
+    let second = take(&snapshots, generation.engine(), 2).unwrap();
+    let [(_, kept), (place, new)] = &tables(&second)[..] else { panic!("two tables") };
+    assert_eq!(kept, shared);
+    assert_eq!(checksum(&second, *place), new.crc32);
+    let (receiver, _generation) = open(&MemDisk::new().attach());
+    assert!(transfer(&second, &receiver).is_err_and(|error| matches!(error, StoreError::Refused(_))));
+}
+
 fn hostile_manifests_are_refused(from: Arc<dyn Disk>, to: Arc<dyn Disk>) {
     let good = sender(&from).manifest().clone();
     let (snapshots, _generation) = open(&to);

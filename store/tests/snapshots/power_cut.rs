@@ -57,6 +57,9 @@ impl Disk for Fused {
     fn copy_checkpoint(&self, from: &str, to: &str) -> io::Result<()> {
         self.disk().copy_checkpoint(from, to)
     }
+    fn is_same_file(&self, one: &str, other: &str) -> io::Result<bool> {
+        self.disk().is_same_file(one, other)
+    }
     fn space(&self) -> io::Result<Space> {
         self.disk().space()
     }

@@ -305,6 +305,13 @@ impl Disk for Attached {
         Ok(())
     }
 
+    /// Every checkpoint is a copy of all rows.
+    fn is_same_file(&self, one: &str, other: &str) -> io::Result<bool> {
+        path::check(one)?;
+        path::check(other)?;
+        Ok(false)
+    }
+
     fn space(&self) -> io::Result<Space> {
         let platter = self.platter()?;
         let used: u64 = platter.files.values().map(|file| file.content.len() as u64).sum::<u64>()
