@@ -260,11 +260,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        // Written with the next append: see there.
         self.shared.cache().committed = committed;
-        match committed {
-            Some(committed) => self.submit(Job::Committed { committed: committed.into() }),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
@@ -277,8 +275,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        let sequence = self.shared.cache().append(&entries);
-        self.submit(Job::Append { sequence, entries, callback })
+        let (sequence, committed) = {
+            let mut cache = self.shared.cache();
+            (cache.append(&entries), cache.committed.map(Into::into))
+        };
+        self.submit(Job::Append { sequence, entries, committed, callback })
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {

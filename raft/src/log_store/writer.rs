@@ -23,15 +23,14 @@ pub enum Job {
     Append {
         sequence: u64,
         entries: Vec<Entry>,
+        /// How far the log was committed, at or before what is in front of these entries. A hint for the next start: it
+        /// is not worth a write of its own, and what it says can be learned again.
+        committed: Option<LogIdForm>,
         callback: IOFlushed<TypeConfig>,
     },
     Vote {
         vote: VoteForm,
         done: oneshot::Sender<io::Result<()>>,
-    },
-    /// Needs no sync: it is a hint for the next start, and what it says can be learned again.
-    Committed {
-        committed: LogIdForm,
     },
     /// Removes entries from this index on.
     Truncate {
@@ -58,13 +57,14 @@ struct Group {
     sync: bool,
     appended: u64,
     sequence: u64,
+    committed: Option<LogIdForm>,
     waiters: Vec<Waiter>,
 }
 
 impl Group {
     fn add(&mut self, job: Job) {
         match job {
-            Job::Append { sequence, entries, callback } => {
+            Job::Append { sequence, entries, committed, callback } => {
                 for entry in &entries {
                     let mut record = Vec::with_capacity(form::record_bytes(entry));
                     form::encode_record(entry, &mut record);
@@ -73,6 +73,7 @@ impl Group {
                 }
                 self.appended += entries.len() as u64;
                 self.sequence = sequence;
+                self.committed = committed;
                 self.sync = true;
                 self.waiters.push(Waiter::Append(callback));
             }
@@ -80,9 +81,6 @@ impl Group {
                 self.batch.put(META, KEY_VOTE.to_vec(), seal(codec::encode(&vote)));
                 self.sync = true;
                 self.waiters.push(Waiter::Job(done));
-            }
-            Job::Committed { committed } => {
-                self.batch.put(META, KEY_COMMITTED.to_vec(), seal(codec::encode(&committed)));
             }
             Job::Truncate { from, done } => {
                 self.batch.delete_range(ENTRIES, from.to_be_bytes().to_vec(), u64::MAX.to_be_bytes().to_vec());
@@ -135,7 +133,10 @@ pub async fn run(shared: Arc<Shared>, mut jobs: mpsc::UnboundedReceiver<Job>) {
 }
 
 async fn write(shared: &Shared, group: &mut Group) -> io::Result<()> {
-    let batch = std::mem::take(&mut group.batch);
+    let mut batch = std::mem::take(&mut group.batch);
+    if let Some(committed) = &group.committed {
+        batch.put(META, KEY_COMMITTED.to_vec(), seal(codec::encode(committed)));
+    }
     if group.sync && !planted!(AckBeforeFsync) {
         shared.engine.write_synced(batch).await?;
         shared.metrics.log_syncs.add(1);
