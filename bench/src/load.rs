@@ -183,7 +183,11 @@ impl Load {
                 return Ok(part);
             }
             if let Some(flood) = self.flood {
-                sleep_until((started + Duration::from_secs_f64(n as f64 / flood.per_second)).into()).await;
+                let at = Duration::from_secs_f64(n as f64 / flood.per_second);
+                if at >= self.within {
+                    return Ok(part);
+                }
+                sleep_until((started + at).into()).await;
             }
             let body = (shared.1)(n);
             let sent = Instant::now();

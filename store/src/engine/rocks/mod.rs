@@ -174,10 +174,15 @@ impl RocksEngine {
         memory: &Memory,
     ) -> io::Result<RocksEngine> {
         let names = families.iter().map(|family| family.0).chain([DEFAULT_FAMILY]);
-        let descriptors =
-            names.map(|family| ColumnFamilyDescriptor::new(family, tuning::family_options(family, purpose, memory)));
-        let db = DB::open_cf_descriptors(&tuning::database_options(purpose, memory), root.join(name), descriptors)
-            .map_err(|error| describe(name, error))?;
+        let descriptor = |family| {
+            let options = tuning::family_options(family, purpose, memory)?;
+            Ok(ColumnFamilyDescriptor::new(family, options))
+        };
+        let open = || -> Result<DB, rocksdb::Error> {
+            let descriptors = names.map(descriptor).collect::<Result<Vec<_>, _>>()?;
+            DB::open_cf_descriptors(&tuning::database_options(purpose, memory), root.join(name), descriptors)
+        };
+        let db = open().map_err(|error| describe(name, error))?;
         let database = Database { db, name: name.to_owned(), families: families.to_vec() };
         Ok(RocksEngine { database: Arc::new(database), root: root.to_owned(), purpose })
     }
