@@ -176,7 +176,7 @@ fn is_immutable(path: &Path) -> bool {
 }
 
 /// Fsyncs the files of a directory, the directory, and those that lead to it.
-pub(super) fn sync_files(root: &Path, dir: &Path) -> io::Result<()> {
+fn sync_files(root: &Path, dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         if entry.file_type()?.is_file() {
@@ -187,7 +187,7 @@ pub(super) fn sync_files(root: &Path, dir: &Path) -> io::Result<()> {
 }
 
 /// Fsyncs a directory and those above it up to the root: any of them may just have been created.
-fn sync_up(root: &Path, dir: &Path) -> io::Result<()> {
+pub(super) fn sync_up(root: &Path, dir: &Path) -> io::Result<()> {
     dir.ancestors().take_while(|above| above.starts_with(root)).try_for_each(sync)
 }
 
