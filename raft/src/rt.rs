@@ -67,7 +67,7 @@ impl Drop for Dedicated {
 /// Runs a future that may block (an fsync, an apply) where blocking harms nobody else: a thread of its own.
 #[cfg(not(madsim))]
 pub fn spawn_dedicated(name: &str, future: impl Future<Output = ()> + Send + 'static) -> io::Result<Dedicated> {
-    // Without sockets: it then waits on a condition variable, which costs half of what an epoll does.
+    // Without sockets: it then waits on a condition variable instead of in epoll.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let (running, ended) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {

@@ -63,8 +63,8 @@ const LEVEL_ZERO_FILES: i32 = 8;
 
 /// A file of the last level is not rewritten merely to clear its rows of the sequence numbers that snapshots needed until
 /// it is this old, in seconds. Rows are written in the order of their keys and their files moved down as they are, and
-/// each commit ends a snapshot: RocksDB rewrote every file at once, a tenth of all the processor time of a load of
-/// batches. (No setter for it: RocksDB's name of the option.)
+/// each commit ends a snapshot: RocksDB rewrote every file at once, 50 of 63 merges under a load of batches. (No setter
+/// for it: RocksDB's name of the option.)
 const LAST_LEVEL_REWRITE: &str = "bottommost_file_compaction_delay=600";
 
 /// A file in which this many of [`DELETIONS_WINDOW`] rows in a row, or half of all, are deletions is compacted soon:
