@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use campanile_model::{Command, NodeId, Reply, planted, sometimes};
 use campanile_store::Store;
-use campanile_store::engine::Disk;
+use campanile_store::engine::{Disk, Statistic};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, StepDownPolicy};
 use rand::RngExt;
@@ -293,9 +293,9 @@ impl Replica {
         &self.node.metrics
     }
 
-    /// Bytes of the Raft log on disk, roughly.
-    pub fn log_disk_bytes(&self) -> u64 {
-        self.node.log.disk_bytes()
+    /// How each of the node's databases does.
+    pub fn databases(&self) -> [(&'static str, Vec<Statistic>); 2] {
+        [("log", self.node.log.statistics()), ("state", self.store().statistics())]
     }
 
     /// Waits until the node must stop because its disk failed or lies, and says why.

@@ -1,10 +1,12 @@
 //! What `/metrics` shows. One registry per node, nothing global, because many nodes may live in one process.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::AtomicU64;
 
 use campanile_model::{NodeId, Outcome};
 use campanile_raft::Status;
+use campanile_store::engine::Statistic;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
@@ -150,14 +152,29 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The OpenMetrics text, with what the replica counts.
-    pub fn render(&self, raft: &campanile_raft::metrics::Metrics) -> String {
+    /// The OpenMetrics text, with what the replica counts and how each of its databases does.
+    pub fn render(
+        &self,
+        raft: &campanile_raft::metrics::Metrics,
+        databases: &[(&'static str, Vec<Statistic>)],
+    ) -> String {
         let mut text = String::new();
         // Writing into a string cannot fail.
         let _ = encode_registry(&mut text, &self.registry);
         for (name, help, value) in raft.all() {
             let name = format!("campanile_raft_{name}");
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name}_total {value}");
+        }
+        // All lines of a name stand together, as the format wants it.
+        let mut statistics: BTreeMap<&str, (&str, String)> = BTreeMap::new();
+        for (database, statistic) in databases.iter().flat_map(|(name, of)| of.iter().map(move |one| (name, one))) {
+            let (_, lines) = statistics.entry(statistic.name).or_insert((statistic.help, String::new()));
+            let value = statistic.value;
+            let _ = writeln!(lines, "campanile_database_{}{{database=\"{database}\"}} {value}", statistic.name);
+        }
+        for (name, (help, lines)) in statistics {
+            let name = format!("campanile_database_{name}");
+            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{lines}");
         }
         let _ = encode_eof(&mut text);
         text
@@ -227,13 +244,19 @@ mod tests {
     use super::*;
 
     fn text_of(metrics: &Metrics) -> String {
-        metrics.render(&campanile_raft::metrics::Metrics::default())
+        metrics.render(&campanile_raft::metrics::Metrics::default(), &[])
     }
 
+    #[cfg(not(madsim))]
     #[test]
     fn the_guide_lists_every_metric_with_its_kind() {
+        use campanile_store::engine::{Disk, FsDisk, Purpose};
+
         let guide = include_str!("../../docs/guide/operations.md");
-        let text = text_of(&Metrics::default());
+        let directory = tempfile::tempdir().unwrap();
+        let database = FsDisk::open(directory.path()).unwrap().open("state", Purpose::State, &[]).unwrap();
+        let databases = [("log", database.statistics()), ("state", database.statistics())];
+        let text = Metrics::default().render(&campanile_raft::metrics::Metrics::default(), &databases);
         let types: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         assert!(types.len() > 40, "{text}");
         for line in types {
@@ -243,6 +266,20 @@ mod tests {
             assert!(guide.contains(&plain) || guide.contains(&labelled), "docs/guide/operations.md lacks {plain}");
         }
         assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn statistics_of_databases_stand_together_by_name() {
+        let one = |name, value| Statistic { name, help: "What it is", value };
+        let databases = [("log", vec![one("rows", 1), one("bytes", 2)]), ("state", vec![one("rows", 3)])];
+        let text = Metrics::default().render(&campanile_raft::metrics::Metrics::default(), &databases);
+        let (_, shown) = text.split_once("# HELP campanile_database").unwrap();
+        let wanted = "_bytes What it is\n# TYPE campanile_database_bytes gauge\n\
+            campanile_database_bytes{database=\"log\"} 2\n\
+            # HELP campanile_database_rows What it is\n# TYPE campanile_database_rows gauge\n\
+            campanile_database_rows{database=\"log\"} 1\n\
+            campanile_database_rows{database=\"state\"} 3\n# EOF\n";
+        assert_eq!(shown, wanted);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::apply::Applier;
-use crate::engine::{Batch, Disk, Engine};
+use crate::engine::{Batch, Disk, Engine, Statistic};
 use crate::error::StoreResult;
 use crate::keys;
 use crate::snapshot::{Generation, Manifest, Received, Receiving, Snapshot, Snapshots};
@@ -107,6 +107,11 @@ impl Store {
         let mut current = self.shared.current();
         let Current { database, index, globals, view } = &mut *current;
         view.get_or_insert_with(|| View::new(database, *index, *globals)).clone()
+    }
+
+    /// How the open database does.
+    pub fn statistics(&self) -> Vec<Statistic> {
+        self.shared.database().engine().statistics()
     }
 
     /// The single writer. Panics if there is one already.

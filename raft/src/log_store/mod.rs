@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use campanile_model::{codec, sometimes};
-use campanile_store::engine::{Disk, Engine, Family, Purpose};
+use campanile_store::engine::{Disk, Engine, Family, Purpose, Statistic};
 use futures::{Stream, stream};
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
 use openraft::{LogState, OptionalSend};
@@ -113,9 +113,9 @@ impl LogStore {
         self.shared.cache().last.map(|last| last.index)
     }
 
-    /// Bytes of the log database on disk, roughly.
-    pub fn disk_bytes(&self) -> u64 {
-        self.shared.engine.disk_bytes()
+    /// How its database does.
+    pub fn statistics(&self) -> Vec<Statistic> {
+        self.shared.engine.statistics()
     }
 
     fn submit(&self, job: Job) -> io::Result<()> {

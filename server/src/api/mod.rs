@@ -151,7 +151,7 @@ async fn readyz(State(api): State<Api>) -> Response {
 }
 
 async fn metrics(State(api): State<Api>) -> Response {
-    let mut response = api.metrics.render(api.replica.metrics()).into_response();
+    let mut response = api.metrics.render(api.replica.metrics(), &api.replica.databases()).into_response();
     let openmetrics = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, openmetrics);
     response

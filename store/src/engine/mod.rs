@@ -105,11 +105,17 @@ pub trait Engine: Read {
     /// Writes a durable copy of the database as the directory `name` of its disk, sharing files where it can. Blocks.
     fn checkpoint(&self, name: &str) -> io::Result<()>;
 
-    /// Bytes on disk, roughly.
-    fn disk_bytes(&self) -> u64;
+    /// How the engine does: each engine has its own. Asked for at every scrape, so it must be cheap.
+    fn statistics(&self) -> Vec<Statistic>;
+}
 
-    /// Engine-specific counters for `/metrics`: name and value.
-    fn statistics(&self) -> Vec<(&'static str, u64)>;
+/// A number that an engine shows of itself, as a gauge of `/metrics`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statistic {
+    /// Lower case, with the unit at its end.
+    pub name: &'static str,
+    pub help: &'static str,
+    pub value: u64,
 }
 
 /// How a database is to be tuned.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use super::table::Table;
 use super::work::Counters;
 use super::{Attached, File, lock, power_failed};
-use crate::engine::{Batch, Engine, Family, Op, Read, Rows, path};
+use crate::engine::{Batch, Engine, Family, Op, Read, Rows, Statistic, path};
 use futures::future::BoxFuture;
 
 /// The name a family's rows have as a file of a checkpoint.
@@ -316,13 +316,9 @@ impl Engine for MemEngine {
         Ok(())
     }
 
-    fn disk_bytes(&self) -> u64 {
-        lock(&self.open.database).bytes()
-    }
-
-    fn statistics(&self) -> Vec<(&'static str, u64)> {
-        let database = lock(&self.open.database);
-        vec![("unsynced_batches", database.unsynced.len() as u64), ("synced_batches", database.synced)]
+    fn statistics(&self) -> Vec<Statistic> {
+        let bytes = lock(&self.open.database).bytes();
+        vec![Statistic { name: "row_bytes", help: "Bytes of keys and values", value: bytes }]
     }
 }
 

@@ -21,21 +21,33 @@ use rocksdb::{
 use self_cell::self_cell;
 
 pub use self::tuning::Memory;
-use super::{Batch, Engine, Family, KeyValue, Op, Purpose, Read, Rows, fs, path};
+use super::{Batch, Engine, Family, KeyValue, Op, Purpose, Read, Rows, Statistic, fs, path};
 
 /// The family RocksDB insists on; nothing is stored in it.
 const DEFAULT_FAMILY: &str = "default";
 
-/// What `/metrics` shows of each database, added up over its families.
-const STATISTICS: [(&str, &PropName); 8] = [
-    ("memtable_bytes", properties::CUR_SIZE_ALL_MEM_TABLES),
-    ("table_reader_bytes", properties::ESTIMATE_TABLE_READERS_MEM),
-    ("live_file_bytes", properties::LIVE_SST_FILES_SIZE),
-    ("estimated_rows", properties::ESTIMATE_NUM_KEYS),
-    ("pending_compaction_bytes", properties::ESTIMATE_PENDING_COMPACTION_BYTES),
-    ("immutable_memtables", properties::NUM_IMMUTABLE_MEM_TABLE),
-    ("delayed_write_rate", properties::ACTUAL_DELAYED_WRITE_RATE),
-    ("background_errors", properties::BACKGROUND_ERRORS),
+/// A statistic's name, what it is, and RocksDB's name of it.
+type Property = (&'static str, &'static str, &'static PropName);
+
+/// What each family has of its own: added up.
+const FAMILY_STATISTICS: [Property; 6] = [
+    ("memtable_bytes", "Bytes of rows that are not in files yet", properties::CUR_SIZE_ALL_MEM_TABLES),
+    ("memtables_to_flush", "Full memtables that wait for their flush", properties::NUM_IMMUTABLE_MEM_TABLE),
+    ("table_reader_bytes", "Bytes held for open files, without blocks", properties::ESTIMATE_TABLE_READERS_MEM),
+    ("file_bytes", "Bytes of the files that hold rows", properties::LIVE_SST_FILES_SIZE),
+    ("estimated_rows", "Rows, estimated", properties::ESTIMATE_NUM_KEYS),
+    ("pending_compaction_bytes", "Bytes that merging has to rewrite", properties::ESTIMATE_PENDING_COMPACTION_BYTES),
+];
+
+/// What the families of a database share.
+const DATABASE_STATISTICS: [Property; 3] = [
+    ("block_cache_bytes", "Bytes of blocks in the cache, which both databases share", properties::BLOCK_CACHE_USAGE),
+    (
+        "delayed_write_bytes_per_second",
+        "What writes are slowed to because merging is behind; 0 while they are not",
+        properties::ACTUAL_DELAYED_WRITE_RATE,
+    ),
+    ("background_errors", "Flushes and merges that failed", properties::BACKGROUND_ERRORS),
 ];
 
 pub struct RocksEngine {
@@ -270,20 +282,18 @@ impl Engine for RocksEngine {
         fs::sync_up(&self.root, &target)
     }
 
-    fn disk_bytes(&self) -> u64 {
-        // Files may vanish under a listing; a rough number needs no better.
-        let entries = std::fs::read_dir(self.root.join(&self.database.name)).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
-    }
-
-    fn statistics(&self) -> Vec<(&'static str, u64)> {
+    fn statistics(&self) -> Vec<Statistic> {
         let database = &self.database;
         let of_family = |family: &Family, property: &PropName| {
             let handle = database.db.cf_handle(family.0)?;
             database.db.property_int_value_cf(handle, property).ok().flatten()
         };
         let sum = |property| database.families.iter().filter_map(|family| of_family(family, property)).sum();
-        STATISTICS.iter().map(|(name, property)| (*name, sum(property))).collect()
+        let shared = |property| database.families.first().and_then(|family| of_family(family, property)).unwrap_or(0);
+        let family = FAMILY_STATISTICS.map(|(name, help, property)| Statistic { name, help, value: sum(property) });
+        let common =
+            DATABASE_STATISTICS.map(|(name, help, property)| Statistic { name, help, value: shared(property) });
+        family.into_iter().chain(common).collect()
     }
 }
 
