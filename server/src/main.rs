@@ -1,15 +1,13 @@
 //! The binary `campanile`: a node, and the command line for a cluster of them.
 
 #[cfg(not(madsim))]
-mod cli;
-
-/// Submits and fires are many small allocations on several threads.
+mod allocator;
 #[cfg(not(madsim))]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+mod cli;
 
 #[cfg(not(madsim))]
 fn main() -> std::process::ExitCode {
+    allocator::keep_little();
     cli::main()
 }
 
