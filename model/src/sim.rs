@@ -166,6 +166,7 @@ mod simulated {
             AnswerRecalled, "answer_recalled", "a request with a known idempotency key got its first answer again";
             LogFailed, "log_failed", "a node stopped because its log could not be written";
             ProposalArrivedTwice, "proposal_arrived_twice", "the network delivered a forwarded write twice";
+            VersionsMet, "versions_met", "a node refused a call from one that speaks another peer protocol";
             ForwardedOutcomeUnknown, "forwarded_outcome_unknown", "a forwarded write may or may not have been appended";
         }
     }

@@ -228,6 +228,7 @@ pub mod links {
         static CUT: RefCell<BTreeSet<(IpAddr, IpAddr)>> = const { RefCell::new(BTreeSet::new()) };
         static MACHINES: RefCell<BTreeMap<NodeId, IpAddr>> = const { RefCell::new(BTreeMap::new()) };
         static REPLAY_PER_MILLE: Cell<u32> = const { Cell::new(0) };
+        static LATER_BUILDS: RefCell<BTreeMap<u64, u32>> = const { RefCell::new(BTreeMap::new()) };
         static WATCHER: RefCell<Option<Watcher>> = const { RefCell::new(None) };
     }
 
@@ -264,6 +265,16 @@ pub mod links {
 
     fn is_cut(one: IpAddr, other: IpAddr) -> bool {
         CUT.with_borrow(|links| links.contains(&(one, other)) || links.contains(&(other, one)))
+    }
+
+    /// Makes a node, by its id, be of the build that comes so many after this one, with a peer protocol of its own.
+    pub fn set_build(node: u64, later: u32) {
+        LATER_BUILDS.with_borrow_mut(|builds| builds.insert(node, later));
+    }
+
+    /// How many builds after this one a node is of.
+    pub fn build(node: u64) -> u32 {
+        LATER_BUILDS.with_borrow(|builds| builds.get(&node).copied().unwrap_or(0))
     }
 
     /// Of a thousand peer calls so many arrive twice.

@@ -118,6 +118,11 @@ pub enum Fault {
     RollingRestart {
         every: Millis,
     },
+    /// Every node is killed and restarted as a build that speaks another peer protocol, one after another; at the end
+    /// those that are left.
+    RollingUpgrade {
+        every: Millis,
+    },
     /// One node is killed over and over.
     RestartStorm {
         node: Who,
@@ -203,6 +208,7 @@ impl Fault {
             Self::Flap { every, .. }
             | Self::Swizzle { every }
             | Self::RollingRestart { every }
+            | Self::RollingUpgrade { every }
             | Self::RestartStorm { every, .. } => Some(*every),
             _ => None,
         }
@@ -226,6 +232,7 @@ impl Fault {
             Self::PowerCut { .. } => "power_cut",
             Self::PowerCutAll => "power_cut_all",
             Self::RollingRestart { .. } => "rolling_restart",
+            Self::RollingUpgrade { .. } => "rolling_upgrade",
             Self::RestartStorm { .. } => "restart_storm",
             Self::Pause { .. } => "pause",
             Self::Terminate { .. } => "terminate",

@@ -17,7 +17,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::sync::Mutex;
 
-use super::wire::{Call, HEADER_CLUSTER, HEADER_FROM, HEADER_PROTOCOL, HEADER_TO, PROTOCOL};
+use super::wire::{Call, HEADER_CLUSTER, HEADER_FROM, HEADER_PROTOCOL, HEADER_TO, protocol};
 use crate::clock::instant;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
@@ -176,7 +176,7 @@ impl Channel {
         let inner = &self.inner;
         let cluster = inner.identity.cluster().map_or_else(|| "none".to_owned(), |cluster| cluster.to_string());
         Request::post(format!("http://{}{}", inner.address, call.path))
-            .header(HEADER_PROTOCOL, PROTOCOL)
+            .header(HEADER_PROTOCOL, &*protocol(inner.identity.node()))
             .header(HEADER_CLUSTER, cluster)
             .header(HEADER_FROM, inner.identity.node().0)
             .header(HEADER_TO, inner.to.0)

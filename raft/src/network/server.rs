@@ -3,7 +3,7 @@
 //! Nothing that arrives here may hurt the node. A call that is not ours is refused by name before its body is read;
 //! bodies are bounded and have deadlines; what is not HTTP/2 ends its own connection; connections are counted.
 
-use campanile_model::planted;
+use campanile_model::{planted, sometimes};
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, watch};
 use super::channel::{Body, CONNECTION_WINDOW, MAX_FRAME, STREAM_WINDOW};
 use super::snapshot::receive_snapshot;
 use super::stream::{self as frames, FrameReader};
-use super::wire::{self, Call, HEADER_CLUSTER, HEADER_FROM, HEADER_PROTOCOL, HEADER_TO, PROTOCOL};
+use super::wire::{self, Call, HEADER_CLUSTER, HEADER_FROM, HEADER_PROTOCOL, HEADER_TO, protocol};
 use crate::form::VoteForm;
 use crate::node::Node;
 use crate::rt;
@@ -169,9 +169,11 @@ impl Server {
     /// Checks everything that can be checked before the body is read.
     fn admit(&self, request: &Request<Incoming>) -> Result<Call, Refusal> {
         let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
-        let protocol = header(HEADER_PROTOCOL);
-        if protocol != PROTOCOL {
-            let reason = format!("peer protocol {protocol:?} is not {PROTOCOL:?}, which this node speaks");
+        let us = self.node.identity.node();
+        let (theirs, ours) = (header(HEADER_PROTOCOL), protocol(us));
+        if theirs != ours {
+            sometimes!(VersionsMet);
+            let reason = format!("peer protocol {theirs:?} is not {ours:?}, which this node speaks");
             return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, reason));
         }
         let call = wire::CALLS.into_iter().find(|call| call.path == request.uri().path());
@@ -179,7 +181,6 @@ impl Server {
             return Err(Refusal::new(StatusCode::NOT_FOUND, "no such peer call"));
         };
         let to = header(HEADER_TO);
-        let us = self.node.identity.node();
         if to != us.0.to_string() {
             return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, format!("this is node {us}, not node {to:?}")));
         }

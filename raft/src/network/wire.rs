@@ -2,6 +2,8 @@
 //!
 //! A change that an older node cannot read raises [`PROTOCOL`], and the two refuse each other by name.
 
+use std::borrow::Cow;
+
 use bincode::{Decode, Encode};
 use campanile_model::codec::Versioned;
 use campanile_model::{Command, NodeId, Rejection, Reply, Timestamp};
@@ -10,7 +12,22 @@ use crate::error::MembershipError;
 use crate::form::{LogIdForm, VoteForm};
 
 /// Version of everything said on the peer port.
-pub const PROTOCOL: &str = "5";
+const PROTOCOL: &str = "5";
+
+/// The version that this node speaks.
+#[cfg(not(madsim))]
+pub fn protocol(_ours: NodeId) -> Cow<'static, str> {
+    PROTOCOL.into()
+}
+
+/// The version that this node speaks: some are of later builds.
+#[cfg(madsim)]
+pub fn protocol(ours: NodeId) -> Cow<'static, str> {
+    match crate::rt::links::build(ours.0) {
+        0 => PROTOCOL.into(),
+        later => format!("{PROTOCOL}+{later}").into(),
+    }
+}
 
 /// Headers of every call.
 pub const HEADER_PROTOCOL: &str = "campanile-protocol";

@@ -33,6 +33,7 @@ pub fn plan(scenario: &Scenario, start: Timestamp, seed: u64) -> DrawnPlan {
     let mut faults = scenario.faults.clone();
     if let Some(swarm) = &scenario.swarm {
         faults.extend(swarm_faults(scenario, swarm, &mut rng));
+        faults.extend(upgrade(scenario, swarm, seed));
     }
     faults.sort_by_key(|fault| fault.at);
     DrawnPlan { faults, operations }
@@ -161,11 +162,7 @@ fn spec(rng: &mut SmallRng, pace: Pace, start: Timestamp) -> TaskSpec {
 
 /// Faults drawn one after another. Which kinds there are at all is drawn first.
 fn swarm_faults(scenario: &Scenario, swarm: &Swarm, rng: &mut SmallRng) -> Vec<PlannedFault> {
-    let kinds: Vec<&str> = if swarm.kinds.is_empty() {
-        KINDS.to_vec()
-    } else {
-        KINDS.iter().copied().filter(|kind| swarm.kinds.iter().any(|wanted| wanted == kind)).collect()
-    };
+    let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| *kind != UPGRADE && may_draw(swarm, kind)).collect();
     let share = rng.random_range(0.15..0.9);
     let on: Vec<&str> = kinds.iter().copied().filter(|_| rng.random_bool(share)).collect();
     let mut faults = Vec::new();
@@ -186,8 +183,27 @@ fn swarm_faults(scenario: &Scenario, swarm: &Swarm, rng: &mut SmallRng) -> Vec<P
     faults
 }
 
+fn may_draw(swarm: &Swarm, kind: &str) -> bool {
+    swarm.kinds.is_empty() || swarm.kinds.iter().any(|wanted| wanted == kind)
+}
+
+/// A rolling upgrade, for one seed in five. It is drawn apart, so that the other seeds stay what they were before there
+/// was this fault.
+fn upgrade(scenario: &Scenario, swarm: &Swarm, seed: u64) -> Option<PlannedFault> {
+    let mut rng = SmallRng::seed_from_u64(seed ^ UPGRADE_STREAM);
+    if !may_draw(swarm, UPGRADE) || !rng.random_bool(0.2) {
+        return None;
+    }
+    let at = Millis(rng.random_range(0..scenario.span.0 * (100 - QUIET_PER_CENT) / 100));
+    let lasts = Some(Millis(rng.random_range(200..=swarm.longest.0.max(201))));
+    Some(PlannedFault { at, lasts, fault: Fault::RollingUpgrade { every: Millis(rng.random_range(500..4000)) } })
+}
+
+const UPGRADE: &str = "rolling_upgrade";
+const UPGRADE_STREAM: u64 = 0x7570_6772_6164_6521;
+
 /// Kinds that can be drawn.
-pub const KINDS: [&str; 33] = [
+pub const KINDS: [&str; 34] = [
     "partition",
     "one_way",
     "isolate",
@@ -221,6 +237,7 @@ pub const KINDS: [&str; 33] = [
     "receiver_answers",
     "receiver_slow",
     "receiver_gone",
+    UPGRADE,
 ];
 
 fn fault(name: &str, scenario: &Scenario, rng: &mut SmallRng) -> Fault {
@@ -298,5 +315,30 @@ pub fn clock_error_ms(faults: &[PlannedFault]) -> i64 {
         0 => 0,
         _ if overlap => 4000,
         _ => 1100,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seeds that found something go on finding it.
+    #[test]
+    fn an_upgrade_changes_nothing_else_of_a_seed() {
+        let scenario = |kinds: &[&str]| {
+            let kinds = kinds.iter().map(|kind| (*kind).to_owned()).collect();
+            Scenario { swarm: Some(Swarm { kinds, ..Swarm::default() }), ..Scenario::default() }
+        };
+        let others: Vec<&str> = KINDS.into_iter().filter(|kind| *kind != UPGRADE).collect();
+        let (with, without) = (scenario(&[]), scenario(&others));
+        let mut upgrades = 0;
+        for seed in 0..100 {
+            let mut plan = plan(&with, with.start, seed);
+            let drawn = plan.faults.len();
+            plan.faults.retain(|planned| planned.fault.name() != UPGRADE);
+            upgrades += drawn - plan.faults.len();
+            assert_eq!(plan, super::plan(&without, without.start, seed));
+        }
+        assert!((10..30).contains(&upgrades), "{upgrades} of 100 seeds");
     }
 }

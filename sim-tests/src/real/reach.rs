@@ -78,6 +78,7 @@ impl Reach {
         let why = match faults::by_name(kind).map(|kind| kind.group) {
             Some("network") => "messages between real processes can only be cut off whole",
             Some("disk") if kind != "wipe_disk" => "a real disk cannot be told to fail",
+            Some("process") if kind == "rolling_upgrade" => "all real processes are of the same build",
             Some("clock") => "real processes share the clock of this machine",
             Some("disk" | "membership") => "the members of a cluster of real processes stay the same",
             _ => "nobody knows how to do it to real processes",

@@ -31,6 +31,12 @@ pub const KINDS: &[Kind] = &[
     kind("process", "power_cut", &["node"], "the power goes: what was not synced is lost, kept or cut at random"),
     kind("process", "power_cut_all", &[], "the power of all nodes goes at once"),
     kind("process", "rolling_restart", &["every"], "every node is killed and restarted, one after another"),
+    kind(
+        "process",
+        "rolling_upgrade",
+        &["every"],
+        "every node is restarted as a build that speaks another peer protocol",
+    ),
     kind("process", "restart_storm", &["node", "every"], "one node is killed over and over"),
     kind("process", "pause", &["node"], "the process stands still, then goes on as if nothing had been"),
     kind("process", "terminate", &["node"], "the node is told to stop: it drains and hands over"),
@@ -86,6 +92,7 @@ mod tests {
             Fault::PowerCut { node },
             Fault::PowerCutAll,
             Fault::RollingRestart { every },
+            Fault::RollingUpgrade { every },
             Fault::RestartStorm { node, every },
             Fault::Pause { node },
             Fault::Terminate { node },
@@ -112,7 +119,8 @@ mod tests {
                 Fault::LeaderInMinority | Fault::LeaderInMajority | Fault::Flap { .. } => {}
                 Fault::Swizzle { .. } | Fault::Loss { .. } | Fault::Delay { .. } | Fault::Replay { .. } => {}
                 Fault::Clog { .. } | Fault::Kill { .. } | Fault::PowerCut { .. } | Fault::PowerCutAll => {}
-                Fault::RollingRestart { .. } | Fault::RestartStorm { .. } | Fault::Pause { .. } => {}
+                Fault::RollingRestart { .. } | Fault::RollingUpgrade { .. } => {}
+                Fault::RestartStorm { .. } | Fault::Pause { .. } => {}
                 Fault::Terminate { .. } | Fault::SlowDisk { .. } | Fault::FailSync { .. } => {}
                 Fault::DiskErrors { .. } | Fault::DiskFull { .. } | Fault::BitFlip { .. } => {}
                 Fault::WipeDisk { .. } | Fault::ClockJump { .. } | Fault::ClockDrift { .. } => {}

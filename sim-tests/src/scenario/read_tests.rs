@@ -158,6 +158,6 @@ fn every_worked_example_reads() {
             names.push(scenario.name);
         }
     }
-    assert_eq!(names.len(), 12, "ten examples, the default, and what speed is measured with: {names:?}");
+    assert_eq!(names.len(), 13, "eleven examples, the default, and what speed is measured with: {names:?}");
     assert_eq!(read_text(super::super::DEFAULT).unwrap().name, "default");
 }

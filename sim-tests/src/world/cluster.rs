@@ -68,6 +68,8 @@ pub struct Cluster {
     seen: Arc<Mutex<BTreeMap<NodeId, Seen>>>,
     /// Added to the simulator's wall clock to get the scenario's.
     wall_shift_ms: i64,
+    /// How many builds have come since the start, each with a peer protocol of its own.
+    newest_build: u32,
 }
 
 /// What a life on a machine needs.
@@ -94,7 +96,7 @@ impl Cluster {
         let (ended, endings) = mpsc::unbounded_channel();
         let seen = Arc::default();
         let hosts = BTreeMap::new();
-        (Self { hosts, founders, pace, recorder, names, ended, seen, wall_shift_ms }, endings)
+        (Self { hosts, founders, pace, recorder, names, ended, seen, wall_shift_ms, newest_build: 0 }, endings)
     }
 
     /// Builds a machine with an empty disk and starts the node on it.
@@ -124,7 +126,32 @@ impl Cluster {
             .build();
         self.names.set(handle.id(), id);
         campanile_raft::rt::links::set_address(handle.id(), machine_ip);
+        campanile_raft::rt::links::set_build(id.0, self.newest_build);
         self.hosts.insert(id, Host { id, machine: handle.id(), disk, clock, terminate, up: true });
+    }
+
+    /// There is a newer build. Machines that are added have it, the others when they are upgraded: all of them.
+    pub fn release(&mut self) -> Vec<NodeId> {
+        self.newest_build += 1;
+        self.hosts.keys().copied().collect()
+    }
+
+    /// Puts the newest build on a machine. If its process ran, it does not any more: whether it did.
+    pub fn upgrade(&mut self, node: NodeId) -> bool {
+        let ran = self.hosts.get(&node).is_some_and(|host| host.up);
+        self.kill(node);
+        campanile_raft::rt::links::set_build(node.0, self.newest_build);
+        ran
+    }
+
+    /// Puts the newest build on all machines that do not have it.
+    pub fn upgrade_all(&mut self) {
+        let behind = |node: &NodeId| campanile_raft::rt::links::build(node.0) < self.newest_build;
+        for node in self.hosts.keys().copied().filter(behind).collect::<Vec<_>>() {
+            if self.upgrade(node) {
+                self.start(node);
+            }
+        }
     }
 
     fn config(&self, id: NodeId) -> NodeConfig {

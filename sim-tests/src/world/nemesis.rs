@@ -232,6 +232,7 @@ impl Nemesis {
                 }
             }
             Fault::RollingRestart { .. } => active.nodes = self.cluster.running(),
+            Fault::RollingUpgrade { .. } => active.nodes = self.cluster.release(),
             Fault::RestartStorm { node, .. } => {
                 if single(self, *node).is_none() {
                     return;
@@ -344,6 +345,12 @@ impl Nemesis {
                 self.cluster.kill(node);
                 self.later(every / 2, Step::Restart(node));
             }
+            Fault::RollingUpgrade { .. } => {
+                active.nodes.remove(0);
+                if self.cluster.upgrade(node) {
+                    self.later(every / 2, Step::Restart(node));
+                }
+            }
             _ => {
                 self.cluster.kill(node);
                 self.later(every / 2, Step::Restart(node));
@@ -388,6 +395,7 @@ impl Nemesis {
             Fault::Loss { .. } => self.network.lose(0),
             Fault::Delay { .. } => self.network.no_delay(),
             Fault::Replay { .. } => rt::links::set_replay(0),
+            Fault::RollingUpgrade { .. } => self.cluster.upgrade_all(),
             Fault::ReceiverHangs | Fault::ReceiverAnswers { .. } | Fault::ReceiverSlow { .. } | Fault::ReceiverGone => {
                 self.receiver.set_mood(Mood::Fine);
             }
