@@ -27,7 +27,8 @@ pub async fn serve(listener: TcpListener, receiver: Receiver, senders: Senders) 
 
 async fn attend(stream: TcpStream, receiver: Receiver, senders: Senders) {
     let Ok(from) = stream.set_nodelay(true).and_then(|()| stream.peer_addr()) else { return };
-    let node = senders.node(from);
+    let Ok(to) = stream.local_addr() else { return };
+    let node = senders.node(from, to);
     let service = service_fn(|request| receiver.answer(request, node));
     // A node that was killed breaks its connections; what it sent before has been recorded.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
