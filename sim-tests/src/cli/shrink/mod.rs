@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::child::{Ended, Simulator, Trial};
 use super::output::{Output, write_file};
 use super::{Case, End, quoted};
+use crate::drive::draw;
 use crate::plan::{DrawnPlan, PlannedFault, PlannedOperation};
 use crate::scenario::{self, Scenario};
 use minimise::minimise;
@@ -79,8 +80,8 @@ impl Shrink {
             .with_context(|| format!("the simulation ended without writing its plan ({})", ended.why()))?;
         let drawn: DrawnPlan = serde_json::from_str(&text).context("the drawn plan")?;
         search.wanted = ended.broken().into_iter().collect();
-        let events_before = Small::new(&scenario, &drawn).events();
-        let small = Small::new(&scenario, &drawn);
+        let small = Small::new(&scenario, &drawn, self.seed);
+        let events_before = small.events();
         if !search.fails(&small)? {
             bail!("the drawn plan alone does not fail: the seed needs what it draws beside it");
         }
@@ -136,9 +137,11 @@ struct Small {
 }
 
 impl Small {
-    fn new(scenario: &Scenario, drawn: &DrawnPlan) -> Self {
+    fn new(scenario: &Scenario, drawn: &DrawnPlan, seed: u64) -> Self {
+        // The plan's instants are of the time at which this seed begins.
+        let start = draw::start(scenario, seed);
         Self {
-            base: scenario.clone(),
+            base: Scenario { start, ..scenario.clone() },
             faults: drawn.faults.clone(),
             operations: drawn.operations.clone(),
             tasks: scenario.workload.tasks.keys().cloned().collect(),
@@ -255,5 +258,22 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // What is left in the temporary directory does no harm.
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One seed in four begins in a night in which the clocks go back. The swarm, which says so, is not in what is left.
+    #[test]
+    fn what_is_left_begins_when_its_seed_does() {
+        let whole = scenario::read_str(scenario::DEFAULT, "default".as_ref()).unwrap();
+        for seed in [3, 4] {
+            let start = draw::start(&whole, seed);
+            let left = Small::new(&whole, &draw::plan(&whole, start, seed), seed).scenario();
+            assert_eq!(draw::start(&left, seed), start);
+        }
+        assert_ne!(draw::start(&whole, 3), draw::start(&whole, 4));
     }
 }
