@@ -136,6 +136,10 @@ pub enum Fault {
     Terminate {
         node: Who,
     },
+    /// The process dies, if it still runs, and never comes back: not even when the faults end.
+    LoseNode {
+        node: Who,
+    },
 
     /// Syncs take this long.
     SlowDisk {
@@ -194,6 +198,10 @@ pub enum Fault {
     },
     /// Nobody listens.
     ReceiverGone,
+    /// A share of requests, of a thousand, is answered with an error, late, or never.
+    ReceiverMoody {
+        per_mille: u32,
+    },
 }
 
 impl Fault {
@@ -236,6 +244,7 @@ impl Fault {
             Self::RestartStorm { .. } => "restart_storm",
             Self::Pause { .. } => "pause",
             Self::Terminate { .. } => "terminate",
+            Self::LoseNode { .. } => "lose_node",
             Self::SlowDisk { .. } => "slow_disk",
             Self::FailSync { .. } => "fail_sync",
             Self::DiskErrors { .. } => "disk_errors",
@@ -252,6 +261,7 @@ impl Fault {
             Self::ReceiverAnswers { .. } => "receiver_answers",
             Self::ReceiverSlow { .. } => "receiver_slow",
             Self::ReceiverGone => "receiver_gone",
+            Self::ReceiverMoody { .. } => "receiver_moody",
         }
     }
 }

@@ -28,7 +28,6 @@ pub struct Trial<'t> {
     pub scenario: Option<&'t Path>,
     pub seed: u64,
     pub planted: Option<&'t str>,
-    pub plan_out: Option<&'t Path>,
     pub history: Option<&'t Path>,
     pub report: Option<&'t Path>,
 }
@@ -68,7 +67,6 @@ impl Simulator {
         let path = |path: Option<&Path>| path.map(OsString::from);
         option("--seed", Some(trial.seed.to_string().into()));
         option("--planted", trial.planted.map(OsString::from));
-        option("--plan-out", path(trial.plan_out));
         option("--history", path(trial.history));
         option("--report", path(trial.report));
         arguments.extend(path(trial.scenario));

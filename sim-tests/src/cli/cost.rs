@@ -48,12 +48,8 @@ struct Row {
 impl Cost {
     pub fn execute(self, simulator: &Simulator, out: Output) -> Result<End> {
         let recorded: Counts = toml::from_str(RECORDED).context("sim-tests/cost.toml")?;
-        let folder = std::env::temp_dir().join(format!("campanile-cost-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let counted = count(simulator, &folder, out);
-        // A temporary directory that stays does no harm.
-        let _ = std::fs::remove_dir_all(&folder);
-        let counted = counted?;
+        let folder = tempfile::tempdir().context("cannot make a temporary directory")?;
+        let counted = count(simulator, folder.path(), out)?;
         if let Some(file) = &self.record {
             let about =
                 "# For each fire, counted by `campanile-sim cost --record`; CI fails where one grows by a tenth.\n\n";

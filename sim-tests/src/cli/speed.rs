@@ -42,12 +42,8 @@ impl Speed {
         if self.runs == 0 {
             bail!("--runs 0: there must be a run to measure");
         }
-        let folder = std::env::temp_dir().join(format!("campanile-speed-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let measured = self.measure(simulator, &folder, out);
-        // A temporary directory that stays does no harm.
-        let _ = std::fs::remove_dir_all(&folder);
-        let rows = measured?;
+        let folder = tempfile::tempdir().context("cannot make a temporary directory")?;
+        let rows = self.measure(simulator, folder.path(), out)?;
         out.print(&rows, |rows| markdown(rows))?;
         Ok(End::Held)
     }

@@ -2,6 +2,7 @@
 
 use campanile_model::{Millis, NodeId, Target, TaskSpec, Timestamp};
 use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
@@ -34,9 +35,18 @@ pub fn plan(scenario: &Scenario, start: Timestamp, seed: u64) -> DrawnPlan {
     if let Some(swarm) = &scenario.swarm {
         faults.extend(swarm_faults(scenario, swarm, &mut rng));
         faults.extend(upgrade(scenario, swarm, seed));
+        faults.extend(moody(swarm, seed));
+        faults.extend(losses(scenario, swarm, &faults, seed));
     }
     faults.sort_by_key(|fault| fault.at);
     DrawnPlan { faults, operations }
+}
+
+/// A scenario as a seed draws it, written out: there is nothing left to draw, and the seed does the same with it.
+pub fn written_out(scenario: &Scenario, seed: u64) -> Scenario {
+    let start = start(scenario, seed);
+    let plan = scenario.plan().unwrap_or_else(|| plan(scenario, start, seed));
+    Scenario { start, ..scenario.with_plan(&plan) }
 }
 
 /// The puts of the scenario's own tasks, then the plan's operations; all webhooks go to `receiver`, a host and a port.
@@ -116,10 +126,10 @@ fn spec(rng: &mut SmallRng, pace: Pace, start: Timestamp) -> TaskSpec {
         let slow = if pace == Pace::Coarse { 3600 } else { 1 };
         match rng.random_range(0..10) {
             0 | 1 => json!({"delay": format!("{}ms", rng.random_range(0..8000) * slow)}),
-            2 => json!({"at": after(rng.random_range(0..60))}),
+            2 => json!({"at": after(rng.random_range(1..60))}),
             3..6 => json!({"every": format!("{}ms", rng.random_range(700..6000) * slow)}),
             6 => {
-                let (count, first, period) = (rng.random_range(1..6), rng.random_range(0..50), rng.random_range(1..5));
+                let (count, first, period) = (rng.random_range(1..6), rng.random_range(1..50), rng.random_range(1..5));
                 json!({"repeat": format!("R{count}/{}/PT{period}S", after(first))})
             }
             7 if rng.random_bool(0.5) => {
@@ -162,7 +172,7 @@ fn spec(rng: &mut SmallRng, pace: Pace, start: Timestamp) -> TaskSpec {
 
 /// Faults drawn one after another. Which kinds there are at all is drawn first.
 fn swarm_faults(scenario: &Scenario, swarm: &Swarm, rng: &mut SmallRng) -> Vec<PlannedFault> {
-    let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| *kind != UPGRADE && may_draw(swarm, kind)).collect();
+    let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| !APART.contains(kind) && may_draw(swarm, kind)).collect();
     let share = rng.random_range(0.15..0.9);
     let on: Vec<&str> = kinds.iter().copied().filter(|_| rng.random_bool(share)).collect();
     let mut faults = Vec::new();
@@ -187,10 +197,20 @@ fn may_draw(swarm: &Swarm, kind: &str) -> bool {
     swarm.kinds.is_empty() || swarm.kinds.iter().any(|wanted| wanted == kind)
 }
 
-/// A rolling upgrade, for one seed in five. It is drawn apart, so that the other seeds stay what they were before there
-/// was this fault.
+/// Faults that a seed draws from streams of their own, at most once each and not among the others: without one of them
+/// the rest of the seed stays what it is.
+const APART: [&str; 3] = [UPGRADE, MOODY, LOSE];
+const UPGRADE: &str = "rolling_upgrade";
+const MOODY: &str = "receiver_moody";
+const LOSE: &str = "lose_node";
+
+fn stream(seed: u64, name: [u8; 8]) -> SmallRng {
+    SmallRng::seed_from_u64(seed ^ u64::from_be_bytes(name))
+}
+
+/// A rolling upgrade, for one seed in five.
 fn upgrade(scenario: &Scenario, swarm: &Swarm, seed: u64) -> Option<PlannedFault> {
-    let mut rng = SmallRng::seed_from_u64(seed ^ UPGRADE_STREAM);
+    let mut rng = stream(seed, *b"upgrade!");
     if !may_draw(swarm, UPGRADE) || !rng.random_bool(0.2) {
         return None;
     }
@@ -199,11 +219,36 @@ fn upgrade(scenario: &Scenario, swarm: &Swarm, seed: u64) -> Option<PlannedFault
     Some(PlannedFault { at, lasts, fault: Fault::RollingUpgrade { every: Millis(rng.random_range(500..4000)) } })
 }
 
-const UPGRADE: &str = "rolling_upgrade";
-const UPGRADE_STREAM: u64 = 0x7570_6772_6164_6521;
+/// Receivers err now and then all the time, some seeds' more than others'.
+fn moody(swarm: &Swarm, seed: u64) -> Option<PlannedFault> {
+    let per_mille = stream(seed, *b"moods---").random_range(0..60);
+    let fault = Fault::ReceiverMoody { per_mille };
+    (per_mille > 0 && may_draw(swarm, MOODY)).then_some(PlannedFault { at: Millis(0), lasts: None, fault })
+}
+
+/// Some nodes, less than half, that stay down when the faults end. They are lost in the quiet at the end, so that all
+/// are there for the other faults.
+fn losses(scenario: &Scenario, swarm: &Swarm, faults: &[PlannedFault], seed: u64) -> Vec<PlannedFault> {
+    // Where members change, or are lost by hand, the rest may be needed for a majority.
+    let taken = faults.iter().any(|planned| planned.fault.changes_members() || planned.fault.name() == LOSE);
+    if taken || !may_draw(swarm, LOSE) {
+        return Vec::new();
+    }
+    let mut rng = stream(seed, *b"lost----");
+    let mut nodes: Vec<NodeId> = (1..=u64::from(scenario.nodes)).map(NodeId).collect();
+    nodes.shuffle(&mut rng);
+    nodes.truncate(rng.random_range(0..=(nodes.len() - 1) / 2));
+    let quiet = scenario.span.0 * (100 - QUIET_PER_CENT) / 100..scenario.span.0;
+    let lost = |node| PlannedFault {
+        at: Millis(rng.random_range(quiet.clone())),
+        lasts: None,
+        fault: Fault::LoseNode { node: Who::Node(node) },
+    };
+    nodes.into_iter().map(lost).collect()
+}
 
 /// Kinds that can be drawn.
-pub const KINDS: [&str; 34] = [
+pub const KINDS: [&str; 36] = [
     "partition",
     "one_way",
     "isolate",
@@ -238,6 +283,8 @@ pub const KINDS: [&str; 34] = [
     "receiver_slow",
     "receiver_gone",
     UPGRADE,
+    MOODY,
+    LOSE,
 ];
 
 fn fault(name: &str, scenario: &Scenario, rng: &mut SmallRng) -> Fault {
@@ -247,17 +294,28 @@ fn fault(name: &str, scenario: &Scenario, rng: &mut SmallRng) -> Fault {
         1 => Who::Role(RoleOf::Follower),
         _ => Who::Role(RoleOf::Any),
     };
+    // Some of the nodes, and neither none nor all.
     let some = |rng: &mut SmallRng| -> Vec<NodeId> {
         let mut side: Vec<NodeId> = nodes.iter().copied().filter(|_| rng.random_bool(0.5)).collect();
         if side.is_empty() {
             side.push(nodes[0]);
+        } else if side.len() == nodes.len() {
+            side.pop();
         }
         side
+    };
+    let one_way = |rng: &mut SmallRng| {
+        let (from, mut to) = (some(rng), some(rng));
+        to.retain(|node| !from.contains(node));
+        if to.is_empty() {
+            to = nodes.iter().copied().filter(|node| !from.contains(node)).collect();
+        }
+        Fault::OneWay { from, to }
     };
     let every = Millis(rng.random_range(500..4000));
     match name {
         "partition" => Fault::Partition { side: some(rng) },
-        "one_way" => Fault::OneWay { from: some(rng), to: some(rng) },
+        "one_way" => one_way(rng),
         "isolate" => Fault::Isolate { node },
         "leader_in_minority" => Fault::LeaderInMinority,
         "leader_in_majority" => Fault::LeaderInMajority,
@@ -280,8 +338,8 @@ fn fault(name: &str, scenario: &Scenario, rng: &mut SmallRng) -> Fault {
         "disk_full" => Fault::DiskFull { node },
         "bit_flip" => Fault::BitFlip { node },
         "wipe_disk" => Fault::WipeDisk { node },
-        "clock_jump" => Fault::ClockJump { node, by_ms: rng.random_range(-3000..3000) },
-        "clock_drift" => Fault::ClockDrift { node, ppm: rng.random_range(-20_000..20_000) },
+        "clock_jump" => Fault::ClockJump { node, by_ms: wrong(rng.random_range(-3000..3000)) },
+        "clock_drift" => Fault::ClockDrift { node, ppm: wrong(rng.random_range(-20_000..20_000)) },
         "clock_freeze" => Fault::ClockFreeze { node },
         "add_node" => Fault::AddNode,
         "transfer_leader" => Fault::TransferLeader,
@@ -290,6 +348,11 @@ fn fault(name: &str, scenario: &Scenario, rng: &mut SmallRng) -> Fault {
         "receiver_slow" => Fault::ReceiverSlow { by: Millis(rng.random_range(100..5000)) },
         _ => Fault::ReceiverGone,
     }
+}
+
+/// A clock that is wrong by nothing is right.
+fn wrong<T: Default + PartialEq + From<u8>>(by: T) -> T {
+    if by == T::default() { T::from(1) } else { by }
 }
 
 /// How far a leader's clock may be off under these faults.
@@ -321,24 +384,64 @@ pub fn clock_error_ms(faults: &[PlannedFault]) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario;
+
+    fn with(kinds: impl IntoIterator<Item = &'static str>) -> Scenario {
+        let kinds = kinds.into_iter().map(str::to_owned).collect();
+        Scenario { swarm: Some(Swarm { kinds, ..Swarm::default() }), ..Scenario::default() }
+    }
 
     /// Seeds that found something go on finding it.
     #[test]
-    fn an_upgrade_changes_nothing_else_of_a_seed() {
-        let scenario = |kinds: &[&str]| {
-            let kinds = kinds.iter().map(|kind| (*kind).to_owned()).collect();
-            Scenario { swarm: Some(Swarm { kinds, ..Swarm::default() }), ..Scenario::default() }
-        };
-        let others: Vec<&str> = KINDS.into_iter().filter(|kind| *kind != UPGRADE).collect();
-        let (with, without) = (scenario(&[]), scenario(&others));
-        let mut upgrades = 0;
-        for seed in 0..100 {
-            let mut plan = plan(&with, with.start, seed);
-            let drawn = plan.faults.len();
-            plan.faults.retain(|planned| planned.fault.name() != UPGRADE);
-            upgrades += drawn - plan.faults.len();
-            assert_eq!(plan, super::plan(&without, without.start, seed));
+    fn a_fault_that_is_drawn_apart_changes_nothing_else_of_a_seed() {
+        let whole = with([]);
+        for (apart, seeds) in [(UPGRADE, 10..30), (MOODY, 90..101), (LOSE, 20..60)] {
+            let without = with(KINDS.into_iter().filter(|kind| *kind != apart));
+            let mut having = 0;
+            for seed in 0..100 {
+                let mut plan = plan(&whole, whole.start, seed);
+                let drawn = plan.faults.len();
+                plan.faults.retain(|planned| planned.fault.name() != apart);
+                having += u32::from(plan.faults.len() < drawn);
+                assert_eq!(plan, super::plan(&without, without.start, seed));
+            }
+            assert!(seeds.contains(&having), "{apart}: {having} of 100 seeds");
         }
-        assert!((10..30).contains(&upgrades), "{upgrades} of 100 seeds");
+    }
+
+    #[test]
+    fn a_majority_is_never_lost() {
+        for nodes in [3, 5, 7] {
+            let scenario = Scenario { nodes, ..with([LOSE]) };
+            let (mut most, end) = (0, scenario.span);
+            for seed in 0..100 {
+                let lost = plan(&scenario, scenario.start, seed).faults;
+                assert!(lost.iter().all(|planned| planned.at < end && planned.lasts.is_none()));
+                most = most.max(lost.len());
+            }
+            assert_eq!(most, (nodes as usize - 1) / 2);
+            let by_hand = Fault::LoseNode { node: Who::Role(RoleOf::Leader) };
+            for fault in [by_hand, Fault::AddNode] {
+                let faults = vec![PlannedFault { at: Millis(0), lasts: None, fault }];
+                let scenario = Scenario { faults, ..scenario.clone() };
+                assert!((0..100).all(|seed| plan(&scenario, scenario.start, seed).faults.len() == 1));
+            }
+        }
+    }
+
+    /// What a seed does is all in what it draws, and that can be written out: else `shrink` could not take it apart.
+    #[test]
+    fn a_seed_written_out_is_the_seed() {
+        let whole = scenario::read_str(scenario::DEFAULT, "default".as_ref()).unwrap();
+        for seed in 0..200 {
+            let text = written_out(&whole, seed).text().unwrap();
+            let written = scenario::read_str(&text, "written".as_ref()).unwrap();
+            let start = super::start(&whole, seed);
+            assert_eq!((written.plan(), super::start(&written, seed)), (Some(plan(&whole, start, seed)), start));
+            assert_eq!((&written.workload.tasks, written.span), (&whole.workload.tasks, whole.span));
+            assert_eq!(written_out(&written, seed), written);
+        }
+        // One seed in four begins in a night in which the clocks go back. The swarm, which says so, is not in it any more.
+        assert_ne!(super::start(&whole, 3), super::start(&whole, 4));
     }
 }

@@ -36,13 +36,13 @@ pub struct Receiver {
 struct State {
     mood: Mood,
     deliveries: u64,
-    /// Of a thousand requests so many are answered with an error, slowly, or never, whatever the mood.
+    /// Of a thousand requests so many are answered with an error, slowly, or never, where the mood is fine.
     moody_per_mille: u32,
 }
 
 impl Receiver {
-    pub fn new(recorder: Recorder, moody_per_mille: u32) -> Self {
-        let state = State { mood: Mood::Fine, deliveries: 0, moody_per_mille };
+    pub fn new(recorder: Recorder) -> Self {
+        let state = State { mood: Mood::Fine, deliveries: 0, moody_per_mille: 0 };
         Self { recorder, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -50,9 +50,8 @@ impl Receiver {
         self.state().mood = mood;
     }
 
-    /// From now on only as the mood says.
-    pub fn calm_down(&self) {
-        self.state().moody_per_mille = 0;
+    pub fn set_moody(&self, per_mille: u32) {
+        self.state().moody_per_mille = per_mille;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -351,6 +351,10 @@ impl<'h> Facts<'h> {
     }
 
     fn trouble(&mut self, fault: &str, span: Span) {
+        // An answer now and then that is wrong or late holds up its own run only, and no longer than its timeout.
+        if fault == "receiver_moody" {
+            return;
+        }
         let receiver = fault.starts_with("receiver_");
         if !receiver {
             self.troubles.add(span);

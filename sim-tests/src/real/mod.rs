@@ -50,8 +50,6 @@ const START: Duration = Duration::from_secs(20);
 const CONVERGE: Duration = Duration::from_secs(90);
 /// How often the final state is tried to be read.
 const READS: u32 = 5;
-/// Of a thousand requests so many may be answered badly whatever the plan says, where a swarm is on.
-const MOODY_PER_MILLE: u32 = 60;
 /// So that what is drawn on the way does not repeat what the plan was drawn from.
 const NOT_THE_PLAN: u64 = 0x5245_414c;
 
@@ -87,11 +85,10 @@ async fn run(order: &RealOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Driven> {
     let site = Site::prepare(&scenario)?;
     let mut reach = Reach::of(&site);
     reach.restrict(&mut scenario);
-    let mut rng = SmallRng::seed_from_u64(order.seed ^ NOT_THE_PLAN);
+    let rng = SmallRng::seed_from_u64(order.seed ^ NOT_THE_PLAN);
 
     let (recorder, epoch) = begin();
-    let moody = if scenario.swarm.is_some() { rng.random_range(0..MOODY_PER_MILLE) } else { 0 };
-    let receiver = Receiver::new(recorder.clone(), moody);
+    let receiver = Receiver::new(recorder.clone());
     let listener = TcpListener::bind((site.host(), 0)).await.context("listening for webhooks")?;
     let hook = listener.local_addr()?.to_string();
     let senders = Senders::new(site.has_network());
@@ -118,9 +115,7 @@ async fn run(order: &RealOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Driven> {
     tokio::spawn(Clients::new(recorder.clone(), apis.clone()).perform_all(operations, any));
     nemesis.run(scenario.span.to_std(), say).await?;
 
-    // Some faults never end: a minority may stay down for good.
-    let healed = nemesis.end_all(scenario.swarm.is_some())?;
-    receiver.calm_down();
+    let healed = nemesis.end_all()?;
     recorder.record(Event::Healed { nodes: healed.clone() });
     if nemesis.converge(&healed, CONVERGE, say).await? {
         // Long enough for every fire that is due to show, and for every client to have given up.

@@ -270,14 +270,22 @@ impl<'s> Nemesis<'s> {
                 let Some(node) = self.find(*node) else { return Ok(None) };
                 active.nodes = vec![node];
             }
+            Fault::LoseNode { node } => {
+                let node = match node {
+                    Who::Node(node) => Some(*node).filter(|node| all.contains(node)),
+                    Who::Role(_) => self.find(*node),
+                };
+                let Some(node) = node else { return Ok(None) };
+                active.nodes = vec![node];
+            }
             Fault::TransferLeader => {
                 let leader = self.leader();
                 let to = self.machines.running().into_iter().find(|node| Some(*node) != leader);
                 let (Some(_), Some(to)) = (leader, to) else { return Ok(None) };
                 active.nodes = vec![to];
             }
-            Fault::ReceiverHangs | Fault::ReceiverAnswers { .. } | Fault::ReceiverSlow { .. } | Fault::ReceiverGone => {
-            }
+            Fault::ReceiverHangs | Fault::ReceiverAnswers { .. } | Fault::ReceiverSlow { .. } => {}
+            Fault::ReceiverGone | Fault::ReceiverMoody { .. } => {}
             other => return Err(anyhow!("{} cannot be done to real processes and was not left out", other.name())),
         }
         Ok(Some(active))
@@ -290,6 +298,12 @@ impl<'s> Nemesis<'s> {
                 nodes.into_iter().try_for_each(|node| self.machines.kill(node))?;
             }
             Fault::Terminate { .. } => nodes.into_iter().try_for_each(|node| self.machines.terminate(node))?,
+            Fault::LoseNode { .. } => {
+                self.lost.extend(&nodes);
+                nodes.into_iter().try_for_each(|node| self.machines.kill(node))?;
+                // It never ends.
+                self.active.remove(&id);
+            }
             Fault::Pause { .. } => nodes.into_iter().try_for_each(|node| self.machines.pause(node))?,
             Fault::DiskFull { .. } => {
                 let disks = self.site.disks().map_err(|why| anyhow!("no disk to fill: {why}"))?;
@@ -310,6 +324,7 @@ impl<'s> Nemesis<'s> {
             Fault::ReceiverAnswers { status } => self.receiver.set_mood(Mood::Answers(*status)),
             Fault::ReceiverSlow { by } => self.receiver.set_mood(Mood::Slow(by.to_std())),
             Fault::ReceiverGone => self.receiver.set_mood(Mood::Gone),
+            Fault::ReceiverMoody { per_mille } => self.receiver.set_moody(*per_mille),
             _ => {}
         }
         Ok(())
@@ -370,28 +385,25 @@ impl<'s> Nemesis<'s> {
         for node in active.down {
             self.restart(node)?;
         }
-        if self.plan[id].fault.name().starts_with("receiver_") {
-            self.receiver.set_mood(Mood::Fine);
+        match self.plan[id].fault {
+            Fault::ReceiverHangs | Fault::ReceiverAnswers { .. } | Fault::ReceiverSlow { .. } | Fault::ReceiverGone => {
+                self.receiver.set_mood(Mood::Fine);
+            }
+            Fault::ReceiverMoody { .. } => self.receiver.set_moody(0),
+            _ => {}
         }
         self.recorder.record(Event::FaultEnds { id });
         Ok(())
     }
 
-    /// Ends every fault. All nodes run afterwards, but for some that are lost for good if `some_stay_down`: fewer than
-    /// half. Those that run.
-    pub fn end_all(&mut self, some_stay_down: bool) -> Result<Vec<NodeId>> {
-        let mut nodes = self.machines.all();
-        nodes.shuffle(&mut self.rng);
-        let lost = if some_stay_down { self.rng.random_range(0..=(nodes.len() - 1) / 2) } else { 0 };
-        self.lost = nodes.split_off(nodes.len() - lost);
-        nodes.sort();
+    /// Ends every fault. The nodes that run afterwards: all but the lost.
+    pub fn end_all(&mut self) -> Result<Vec<NodeId>> {
         self.agenda.clear();
         for id in self.active.keys().copied().collect::<Vec<_>>() {
             self.end(id)?;
         }
-        for node in self.lost.clone() {
-            self.machines.kill(node)?;
-        }
+        let mut nodes = self.machines.all();
+        nodes.retain(|node| !self.lost.contains(node));
         for node in &nodes {
             self.restart(*node)?;
         }

@@ -16,7 +16,7 @@ pub const CUTS: [&str; 7] =
 /// Faults that need nodes with disks of their own.
 pub const DISKS: [&str; 1] = ["disk_full"];
 /// Faults that every machine can do.
-const ALWAYS: [&str; 12] = [
+const ALWAYS: [&str; 14] = [
     "kill",
     "power_cut",
     "power_cut_all",
@@ -24,11 +24,13 @@ const ALWAYS: [&str; 12] = [
     "restart_storm",
     "pause",
     "terminate",
+    "lose_node",
     "transfer_leader",
     "receiver_hangs",
     "receiver_answers",
     "receiver_slow",
     "receiver_gone",
+    "receiver_moody",
 ];
 
 /// The kinds that a scenario may strike with.

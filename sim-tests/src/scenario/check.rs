@@ -5,6 +5,7 @@ use campanile_model::{Millis, NodeId, TaskSpec};
 use campanile_server::check_definition;
 
 use super::{Scenario, faults, nearest};
+use crate::drive::draw;
 use crate::history::Action;
 use crate::plan::{Fault as Kind, PlannedFault, RoleOf, Who};
 
@@ -95,6 +96,7 @@ pub fn scenario(scenario: &Scenario) -> Result {
             Fault { path, message: format!("{}: {message}", planned.fault.name()) }
         })?;
     }
+    losses(scenario)?;
     swarm(scenario)?;
     expectations(scenario)
 }
@@ -161,6 +163,7 @@ fn planned_fault(scenario: &Scenario, planned: &PlannedFault) -> FieldResult {
         1..=1000 => Ok(()),
         _ => Err(("per_mille", format!("{value} of a thousand; 1 to 1000 mean something"))),
     };
+    planned.fault.every().map_or(Ok(()), |every| positive("every", every))?;
     match &planned.fault {
         Kind::Partition { side } => side_of(scenario, "side", side)?,
         Kind::OneWay { from, to } => {
@@ -170,11 +173,11 @@ fn planned_fault(scenario: &Scenario, planned: &PlannedFault) -> FieldResult {
                 return Err(("to", format!("node {node} is on both sides")));
             }
         }
-        Kind::Flap { every, .. } | Kind::Swizzle { every } | Kind::RestartStorm { every, .. } => {
-            positive("every", *every)?
-        }
-        Kind::RollingRestart { every } => positive("every", *every)?,
         Kind::Loss { per_mille: share } | Kind::Replay { per_mille: share } => per_mille(*share)?,
+        Kind::ReceiverMoody { per_mille: share } => per_mille(*share)?,
+        Kind::LoseNode { .. } if planned.lasts.is_some() => {
+            return Err(("for", "a lost node never comes back; one that does is killed".into()));
+        }
         Kind::Delay { min, max } if min > max => return Err(("min", format!("{min} is more than max, {max}"))),
         Kind::Delay { max, .. } => positive("max", *max)?,
         Kind::SlowDisk { sync, .. } => positive("sync", *sync)?,
@@ -196,7 +199,9 @@ fn who(fault: &Kind) -> Option<NodeId> {
     let who = match fault {
         Kind::Isolate { node } | Kind::Flap { node, .. } | Kind::Clog { node } | Kind::Kill { node } => node,
         Kind::PowerCut { node } | Kind::RestartStorm { node, .. } | Kind::Pause { node } => node,
-        Kind::Terminate { node } | Kind::SlowDisk { node, .. } | Kind::FailSync { node } => node,
+        Kind::Terminate { node } | Kind::LoseNode { node } | Kind::SlowDisk { node, .. } | Kind::FailSync { node } => {
+            node
+        }
         Kind::DiskErrors { node } | Kind::DiskFull { node } | Kind::BitFlip { node } => node,
         Kind::WipeDisk { node } | Kind::ClockJump { node, .. } | Kind::ClockDrift { node, .. } => node,
         Kind::ClockFreeze { node } | Kind::RemoveNode { node } => node,
@@ -226,13 +231,28 @@ fn side_of(scenario: &Scenario, field: &'static str, side: &[NodeId]) -> FieldRe
     Ok(())
 }
 
+/// Without a majority nothing is served any more, and the second phase would wait for it in vain.
+fn losses(scenario: &Scenario) -> Result {
+    let most = (scenario.nodes as usize - 1) / 2;
+    let mut losses = scenario.faults.iter().enumerate().filter(|(_, planned)| planned.fault.name() == "lose_node");
+    match losses.nth(most) {
+        None => Ok(()),
+        Some((i, _)) => {
+            let message = format!("lose_node: of {} nodes {most} can be lost; the rest is no majority", scenario.nodes);
+            Err(Fault::new(["faults", &i.to_string(), "fault"], message))
+        }
+    }
+}
+
 fn swarm(scenario: &Scenario) -> Result {
     let Some(swarm) = &scenario.swarm else { return Ok(()) };
     for (i, name) in swarm.kinds.iter().enumerate() {
-        if faults::by_name(name).is_none() {
-            let message = unknown("fault", name, faults::KINDS.iter().map(|kind| kind.name));
-            return Err(Fault::new(["swarm", "kinds", &i.to_string()], message));
-        }
+        let message = match faults::by_name(name) {
+            None => unknown("fault", name, draw::KINDS),
+            Some(_) if draw::KINDS.contains(&name.as_str()) => continue,
+            Some(_) => format!("{name} is never drawn; write it under [[faults]]"),
+        };
+        return Err(Fault::new(["swarm", "kinds", &i.to_string()], message));
     }
     must(swarm.every.0 > 0, &["swarm", "every"], || "`every` must not be 0".into())?;
     must(swarm.longest.0 > 0, &["swarm", "longest"], || "`longest` must not be 0".into())

@@ -40,6 +40,7 @@ pub const KINDS: &[Kind] = &[
     kind("process", "restart_storm", &["node", "every"], "one node is killed over and over"),
     kind("process", "pause", &["node"], "the process stands still, then goes on as if nothing had been"),
     kind("process", "terminate", &["node"], "the node is told to stop: it drains and hands over"),
+    kind("process", "lose_node", &["node"], "the process dies and never comes back, not even when the faults end"),
     kind("disk", "slow_disk", &["node", "sync"], "every sync takes this long"),
     kind("disk", "fail_sync", &["node"], "the next sync fails"),
     kind("disk", "disk_errors", &["node"], "every write fails"),
@@ -56,6 +57,12 @@ pub const KINDS: &[Kind] = &[
     kind("receiver", "receiver_answers", &["status"], "the receiver answers this HTTP status"),
     kind("receiver", "receiver_slow", &["by"], "the receiver answers this much later"),
     kind("receiver", "receiver_gone", &[], "nobody listens"),
+    kind(
+        "receiver",
+        "receiver_moody",
+        &["per_mille"],
+        "this share of requests, of a thousand, is answered with an error, late, or never",
+    ),
 ];
 
 /// The fields that every fault has.
@@ -96,6 +103,7 @@ mod tests {
             Fault::RestartStorm { node, every },
             Fault::Pause { node },
             Fault::Terminate { node },
+            Fault::LoseNode { node },
             Fault::SlowDisk { node, sync: every },
             Fault::FailSync { node },
             Fault::DiskErrors { node },
@@ -112,6 +120,7 @@ mod tests {
             Fault::ReceiverAnswers { status: 500 },
             Fault::ReceiverSlow { by: every },
             Fault::ReceiverGone,
+            Fault::ReceiverMoody { per_mille: 1 },
         ];
         for fault in &all {
             match fault {
@@ -121,12 +130,12 @@ mod tests {
                 Fault::Clog { .. } | Fault::Kill { .. } | Fault::PowerCut { .. } | Fault::PowerCutAll => {}
                 Fault::RollingRestart { .. } | Fault::RollingUpgrade { .. } => {}
                 Fault::RestartStorm { .. } | Fault::Pause { .. } => {}
-                Fault::Terminate { .. } | Fault::SlowDisk { .. } | Fault::FailSync { .. } => {}
+                Fault::Terminate { .. } | Fault::LoseNode { .. } | Fault::SlowDisk { .. } | Fault::FailSync { .. } => {}
                 Fault::DiskErrors { .. } | Fault::DiskFull { .. } | Fault::BitFlip { .. } => {}
                 Fault::WipeDisk { .. } | Fault::ClockJump { .. } | Fault::ClockDrift { .. } => {}
                 Fault::ClockFreeze { .. } | Fault::AddNode | Fault::RemoveNode { .. } => {}
                 Fault::TransferLeader | Fault::ReceiverHangs | Fault::ReceiverAnswers { .. } => {}
-                Fault::ReceiverSlow { .. } | Fault::ReceiverGone => {}
+                Fault::ReceiverSlow { .. } | Fault::ReceiverGone | Fault::ReceiverMoody { .. } => {}
             }
         }
         all

@@ -20,7 +20,6 @@ use campanile_raft::rt;
 use campanile_store::engine::mem::DiskWork;
 use madsim::runtime::{Handle, Runtime};
 use rand::RngExt;
-use rand::seq::SliceRandom;
 
 use crate::drive::clients::{self, Clients};
 use crate::drive::draw;
@@ -45,18 +44,19 @@ pub fn simulate(order: &Order) -> Simulated {
     // What the nodes log goes to standard error, if it is asked for by RUST_LOG. It does not touch the trace.
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().try_init().ok();
-    match std::thread::spawn(move || simulate_here(&order)).join() {
+    // The plan is drawn here, so that the thread makes the same hash maps whether its plan was drawn or given.
+    let scenario = Scenario { start: draw::start(&order.scenario, order.seed), ..order.scenario.clone() };
+    let plan = order.plan.clone().unwrap_or_else(|| draw::plan(&scenario, scenario.start, order.seed));
+    match std::thread::spawn(move || simulate_here(&order, scenario, plan)).join() {
         Ok(simulated) => simulated,
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
-fn simulate_here(order: &Order) -> Simulated {
+fn simulate_here(order: &Order, scenario: Scenario, plan: DrawnPlan) -> Simulated {
     let runtime = Runtime::with_seed_and_config(order.seed, madsim::Config::default());
     // The command line refuses names there are not.
     sim::plant(order.planted.as_deref().and_then(Bug::by_name));
-    let scenario = Scenario { start: draw::start(&order.scenario, order.seed), ..order.scenario.clone() };
-    let plan = order.plan.clone().unwrap_or_else(|| draw::plan(&scenario, scenario.start, order.seed));
     let allocated = allocator::allocations();
     let Ran { events, messages, network_messages, simulated, disks } =
         runtime.block_on(World::run(scenario.clone(), plan.clone()));
@@ -119,12 +119,10 @@ impl World {
         let gauges = observe::start(recorder.clone(), names.clone());
         let shift = scenario.start.as_millis() - wall_ms();
         let (mut cluster, endings) = Cluster::new(scenario.nodes, scenario.pace, recorder.clone(), names, shift);
-        let moody = if scenario.swarm.is_some() { rt::rng().random_range(0..60) } else { 0 };
-        let receiver = start_receiver(recorder.clone(), moody);
+        let receiver = start_receiver(recorder.clone());
         for id in 1..=u64::from(scenario.nodes) {
             cluster.add(NodeId(id));
         }
-        let changes_members = plan.faults.iter().any(|planned| planned.fault.changes_members());
         let mut nemesis = Nemesis::new(cluster, endings, receiver.clone(), recorder.clone(), plan.faults);
         let patience = if scenario.pace == Pace::Coarse { 6000 } else { 20 };
         let all: Vec<NodeId> = nemesis.cluster.running();
@@ -137,16 +135,7 @@ impl World {
         );
         nemesis.run(scenario.span.to_std()).await;
 
-        // Some faults never end: a minority may stay down for good.
-        let mut nodes: Vec<NodeId> = nemesis.cluster.hosts.keys().copied().collect();
-        nodes.shuffle(&mut rt::rng());
-        // Where members were lost or changed already, the rest may be needed for a quorum.
-        let may_lose = scenario.swarm.is_some() && !changes_members;
-        let lost = if may_lose { rt::rng().random_range(0..=(nodes.len() - 1) / 2) } else { 0 };
-        let stay_down = nodes.split_off(nodes.len() - lost);
-        nodes.sort();
-        nemesis.end_all(&stay_down);
-        receiver.calm_down();
+        let nodes = nemesis.end_all();
         recorder.record(Event::Healed { nodes: nodes.clone() });
         let bound = lateness_bound(&scenario).to_std() * 6;
         let converged = settle::converge(&mut nemesis, &nodes, bound, &recorder).await;
@@ -177,8 +166,8 @@ fn wall_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn start_receiver(recorder: Recorder, moody_per_mille: u32) -> Receiver {
-    let receiver = Receiver::new(recorder, moody_per_mille);
+fn start_receiver(recorder: Recorder) -> Receiver {
+    let receiver = Receiver::new(recorder);
     let machine = Handle::current().create_node().name("receiver").ip("10.0.9.1".parse().expect("an address")).build();
     machine.spawn(receiver::serve(receiver.clone()));
     receiver

@@ -1,5 +1,6 @@
 //! Does to the cluster what the plan says, and undoes it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -53,10 +54,12 @@ pub struct Nemesis {
     recorder: Recorder,
     endings: mpsc::UnboundedReceiver<Ended>,
     plan: Vec<PlannedFault>,
-    active: std::collections::BTreeMap<usize, Active>,
+    active: BTreeMap<usize, Active>,
     /// Steps to come, by time in microseconds and order of planning.
-    agenda: std::collections::BTreeMap<(u64, u64), Step>,
+    agenda: BTreeMap<(u64, u64), Step>,
     planned: u64,
+    /// Nodes that never come back.
+    lost: BTreeSet<NodeId>,
     over: bool,
 }
 
@@ -70,8 +73,8 @@ impl Nemesis {
     ) -> Self {
         let network = Network::usual();
         let operator = Handle::current().create_node().name("operator").ip(OPERATOR).build();
-        let (active, agenda) = Default::default();
-        Self { cluster, network, operator, receiver, recorder, endings, plan, active, agenda, planned: 0, over: false }
+        let (active, agenda, planned, lost, over) = Default::default();
+        Self { cluster, network, operator, receiver, recorder, endings, plan, active, agenda, planned, lost, over }
     }
 
     fn later(&mut self, after: Duration, step: Step) {
@@ -123,6 +126,9 @@ impl Nemesis {
             // Whatever made it end, what it had not synced may be gone.
             self.cluster.lose_unsynced(ended.node);
         }
+        if self.lost.contains(&ended.node) {
+            return;
+        }
         if self.cluster.hosts.get(&ended.node).is_some_and(|host| host.disk.is_damaged()) {
             return self.later(RESTART, Step::Replace(ended.node));
         }
@@ -138,9 +144,16 @@ impl Nemesis {
             Step::Begin(id) => self.begin(id).await,
             Step::End(id) => self.end(id),
             Step::Again(id) => self.again(id),
-            Step::Restart(node) => self.cluster.start(node),
+            Step::Restart(node) => self.start(node),
             Step::Replace(node) => self.replace(node, true),
             Step::Rejoin(id, node) => self.rejoin(id, node),
+        }
+    }
+
+    /// Starts a node again, unless it is lost.
+    fn start(&mut self, node: NodeId) {
+        if !self.lost.contains(&node) {
+            self.cluster.start(node);
         }
     }
 
@@ -247,6 +260,16 @@ impl Nemesis {
                 self.cluster.terminate(node);
                 active.down.push(node);
             }
+            Fault::LoseNode { node } => {
+                let named = match node {
+                    Who::Node(node) => self.cluster.hosts.contains_key(node).then_some(*node),
+                    Who::Role(_) => self.find(*node),
+                };
+                let Some(node) = named else { return };
+                self.cluster.kill(node);
+                self.lost.insert(node);
+                active.nodes.push(node);
+            }
             Fault::SlowDisk { node, sync } => {
                 let Some(node) = single(self, *node) else { return };
                 let span = sync.to_std();
@@ -309,11 +332,16 @@ impl Nemesis {
             Fault::ReceiverAnswers { status } => self.receiver.set_mood(Mood::Answers(*status)),
             Fault::ReceiverSlow { by } => self.receiver.set_mood(Mood::Slow(by.to_std())),
             Fault::ReceiverGone => self.receiver.set_mood(Mood::Gone),
+            Fault::ReceiverMoody { per_mille } => self.receiver.set_moody(*per_mille),
         }
         for (from, to) in active.links.clone() {
             self.network.cut(&self.cluster, from, to);
         }
         self.recorder.record(Event::FaultBegins { id, planned: planned.clone(), nodes: active.nodes.clone() });
+        if matches!(planned.fault, Fault::LoseNode { .. }) {
+            // It never ends.
+            return;
+        }
         self.active.insert(id, active);
         if let Some(lasts) = planned.lasts {
             self.later(lasts.to_std(), Step::End(id));
@@ -376,7 +404,7 @@ impl Nemesis {
             self.network.mend(&self.cluster, *from, *to);
         }
         for node in &active.down {
-            self.cluster.start(*node);
+            self.start(*node);
         }
         for node in &active.nodes {
             let Some(host) = self.cluster.hosts.get(node) else { continue };
@@ -399,26 +427,24 @@ impl Nemesis {
             Fault::ReceiverHangs | Fault::ReceiverAnswers { .. } | Fault::ReceiverSlow { .. } | Fault::ReceiverGone => {
                 self.receiver.set_mood(Mood::Fine);
             }
+            Fault::ReceiverMoody { .. } => self.receiver.set_moody(0),
             _ => {}
         }
         self.recorder.record(Event::FaultEnds { id });
     }
 
-    /// Ends every fault. All nodes run afterwards, but for those named.
-    pub fn end_all(&mut self, but: &[NodeId]) {
+    /// Ends every fault. The nodes that run afterwards: all but the lost.
+    pub fn end_all(&mut self) -> Vec<NodeId> {
         self.over = true;
         self.agenda.clear();
         for id in self.active.keys().copied().collect::<Vec<_>>() {
             self.end(id);
         }
-        let nodes: Vec<NodeId> = self.cluster.hosts.keys().copied().collect();
-        for node in nodes {
-            if but.contains(&node) {
-                self.cluster.kill(node);
-            } else {
-                self.cluster.start(node);
-            }
+        let nodes = self.cluster.hosts.keys().copied().filter(|node| !self.lost.contains(node)).collect::<Vec<_>>();
+        for node in &nodes {
+            self.cluster.start(*node);
         }
+        nodes
     }
 
     /// Takes a node out of the cluster; if its disk was lost, a new one takes its place.

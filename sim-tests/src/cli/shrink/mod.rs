@@ -1,13 +1,13 @@
 //! `shrink`: the smallest case of a seed that still fails in the same way.
 //!
-//! The drawn plan is written out; then faults, operations, tasks and the span are taken away as long as what was broken
+//! What the seed draws is written out; then faults, operations, tasks and the span are taken away as long as what was broken
 //! is still broken. Each trial is a process and a scenario file, and the file that is left is the answer.
 
 mod minimise;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use campanile_model::Millis;
@@ -18,7 +18,7 @@ use super::child::{Ended, Simulator, Trial};
 use super::output::{Output, write_file};
 use super::{Case, End, quoted};
 use crate::drive::draw;
-use crate::plan::{DrawnPlan, PlannedFault, PlannedOperation};
+use crate::plan::{PlannedFault, PlannedOperation};
 use crate::scenario::{self, Scenario};
 use minimise::minimise;
 
@@ -52,38 +52,27 @@ struct Shrunk {
 
 impl Shrink {
     pub fn execute(self, simulator: &Simulator, out: Output) -> Result<End> {
-        let folder = Scratch::new()?;
+        let folder = tempfile::tempdir().context("cannot make a temporary directory")?;
         let mut search = Search {
             simulator,
             seed: self.seed,
             planted: self.case.planted.as_deref(),
-            file: folder.0.join("trial.toml"),
+            file: folder.path().join("trial.toml"),
             wanted: BTreeSet::new(),
             trials: 0,
             most: self.max_trials,
             last: RefCell::new(None),
         };
         let scenario = self.case.read()?;
-        let plan_file = folder.0.join("plan.json");
-        let whole = Trial {
-            scenario: self.case.scenario.as_deref(),
-            seed: self.seed,
-            planted: search.planted,
-            plan_out: Some(&plan_file),
-            ..Trial::default()
-        };
-        let ended = simulator.run(&whole)?;
+        let ended = search.run(self.case.scenario.as_deref())?;
         if ended.held() {
             bail!("seed {} holds: there is nothing to shrink", self.seed);
         }
-        let text = std::fs::read_to_string(&plan_file)
-            .with_context(|| format!("the simulation ended without writing its plan ({})", ended.why()))?;
-        let drawn: DrawnPlan = serde_json::from_str(&text).context("the drawn plan")?;
         search.wanted = ended.broken().into_iter().collect();
-        let small = Small::new(&scenario, &drawn, self.seed);
+        let small = Small::new(draw::written_out(&scenario, self.seed));
         let events_before = small.events();
         if !search.fails(&small)? {
-            bail!("the drawn plan alone does not fail: the seed needs what it draws beside it");
+            bail!("the seed does not fail with what it draws written out: please report it");
         }
         let small = search.smallest(small, |small, trials| {
             out.progress(&format!("{} events of {events_before} after {trials} trials", small.events()));
@@ -126,7 +115,7 @@ impl Shrink {
     }
 }
 
-/// A case in parts that can be left out.
+/// A case with nothing to draw, in parts that can be left out.
 #[derive(Clone)]
 struct Small {
     base: Scenario,
@@ -137,15 +126,13 @@ struct Small {
 }
 
 impl Small {
-    fn new(scenario: &Scenario, drawn: &DrawnPlan, seed: u64) -> Self {
-        // The plan's instants are of the time at which this seed begins.
-        let start = draw::start(scenario, seed);
+    fn new(base: Scenario) -> Self {
         Self {
-            base: Scenario { start, ..scenario.clone() },
-            faults: drawn.faults.clone(),
-            operations: drawn.operations.clone(),
-            tasks: scenario.workload.tasks.keys().cloned().collect(),
-            span: scenario.span,
+            faults: base.faults.clone(),
+            operations: base.workload.operations.clone(),
+            tasks: base.workload.tasks.keys().cloned().collect(),
+            span: base.span,
+            base,
         }
     }
 
@@ -154,8 +141,9 @@ impl Small {
     }
 
     fn scenario(&self) -> Scenario {
-        let plan = DrawnPlan { faults: self.faults.clone(), operations: self.operations.clone() };
-        let mut scenario = self.base.with_plan(&plan);
+        let mut scenario = self.base.clone();
+        scenario.faults.clone_from(&self.faults);
+        scenario.workload.operations.clone_from(&self.operations);
         scenario.workload.tasks.retain(|name, _| self.tasks.contains(name));
         scenario.span = self.span;
         scenario
@@ -233,47 +221,16 @@ impl Search<'_> {
         }
         self.trials += 1;
         write_file(&self.file, &text)?;
-        let trial = Trial { scenario: Some(&self.file), seed: self.seed, planted: self.planted, ..Trial::default() };
-        let ended = self.simulator.run(&trial)?;
+        let ended = self.run(Some(&self.file))?;
         let fails = ended.broken().iter().any(|name| self.wanted.contains(name));
         if fails {
             *self.last.get_mut() = Some(ended);
         }
         Ok(fails)
     }
-}
 
-/// A directory of this process that goes when it goes.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("campanile-shrink-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What is left in the temporary directory does no harm.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// One seed in four begins in a night in which the clocks go back. The swarm, which says so, is not in what is left.
-    #[test]
-    fn what_is_left_begins_when_its_seed_does() {
-        let whole = scenario::read_str(scenario::DEFAULT, "default".as_ref()).unwrap();
-        for seed in [3, 4] {
-            let start = draw::start(&whole, seed);
-            let left = Small::new(&whole, &draw::plan(&whole, start, seed), seed).scenario();
-            assert_eq!(draw::start(&left, seed), start);
-        }
-        assert_ne!(draw::start(&whole, 3), draw::start(&whole, 4));
+    fn run(&self, scenario: Option<&Path>) -> Result<Ended> {
+        let trial = Trial { scenario, seed: self.seed, planted: self.planted, ..Trial::default() };
+        self.simulator.run(&trial)
     }
 }

@@ -34,7 +34,8 @@ pub struct Sweep {
     /// End after this many failing seeds
     #[arg(long, value_name = "COUNT")]
     stop_after: Option<usize>,
-    /// Run this share of the seeds twice and compare the traces; failing seeds always are
+    /// Run this share of the seeds twice, the second time with what they draw written out, and compare the traces;
+    /// failing seeds always are
     #[arg(long, value_name = "PER_CENT", default_value_t = 2, value_parser = clap::value_parser!(u64).range(..=100))]
     recheck: u64,
     /// Fail when a mark was never hit
@@ -99,7 +100,15 @@ impl Sweep {
         let started = Instant::now();
         let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
         let todo = (self.seeds.first..self.seeds.end).filter(|seed| !state.is_done(*seed)).collect();
-        let pool = Pool { simulator, case: &self.case, recheck: self.recheck, keep: self.keep.as_deref() };
+        let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
+        let pool = Pool {
+            simulator,
+            case: &self.case,
+            scenario: &scenario,
+            scratch: scratch.path(),
+            recheck: self.recheck,
+            keep: self.keep.as_deref(),
+        };
         let before = state.seconds;
         let mut here = 0;
         let mut saved = Instant::now();

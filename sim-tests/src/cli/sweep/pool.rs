@@ -9,10 +9,16 @@ use anyhow::Result;
 
 use crate::cli::Case;
 use crate::cli::child::{Ended, Simulator, Trial};
+use crate::cli::output::write_file;
+use crate::drive::draw;
+use crate::scenario::Scenario;
 
 pub struct Pool<'p> {
     pub simulator: &'p Simulator,
     pub case: &'p Case,
+    pub scenario: &'p Scenario,
+    /// For files of no use afterwards.
+    pub scratch: &'p Path,
     /// Per cent of the seeds that are run twice.
     pub recheck: u64,
     pub keep: Option<&'p Path>,
@@ -84,7 +90,11 @@ impl Pool<'_> {
         let keep = self.keep.filter(|_| !ended.held());
         let files =
             keep.map(|folder| (folder.join(format!("seed-{seed}.jsonl")), folder.join(format!("seed-{seed}.html"))));
+        // The second time with what the seed draws written out, which must not make a difference either.
+        let written = self.scratch.join(format!("seed-{seed}.toml"));
+        write_file(&written, &draw::written_out(self.scenario, seed).text()?)?;
         let second = self.simulator.run(&Trial {
+            scenario: Some(&written),
             history: files.as_ref().map(|(history, _)| history.as_path()),
             report: files.as_ref().map(|(_, report)| report.as_path()),
             ..trial
