@@ -2,12 +2,18 @@
 //!
 //! What the seed draws is written out; then faults, operations, tasks and the span are taken away as long as what was broken
 //! is still broken. Each trial is a process and a scenario file, and the file that is left is the answer.
+//!
+//! Whatever is left out also moves all that comes by chance: a bug that needs two things to meet may not show any more
+//! although it could. Where nothing can be left out under one seed, others are tried, for the plan is written out and a
+//! seed decides only what comes by chance.
 
 mod minimise;
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use campanile_model::Millis;
@@ -22,6 +28,9 @@ use crate::plan::{PlannedFault, PlannedOperation};
 use crate::scenario::{self, Scenario};
 use minimise::minimise;
 
+/// Seeds under which a case is tried before it counts as holding, where one seed alone leaves nothing out any more.
+const SEEDS: u64 = 12;
+
 #[derive(Args)]
 pub struct Shrink {
     #[command(flatten)]
@@ -30,7 +39,7 @@ pub struct Shrink {
     #[arg(long)]
     seed: u64,
     /// The most trials; what is smallest by then is the answer
-    #[arg(long, value_name = "COUNT", default_value_t = 500)]
+    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     max_trials: u64,
     /// Write the smallest scenario to this file instead of standard output
     #[arg(long, value_name = "FILE")]
@@ -39,6 +48,7 @@ pub struct Shrink {
 
 #[derive(Serialize)]
 struct Shrunk {
+    /// Under which what is left fails; it may be another than the one that was given.
     seed: u64,
     broken: Vec<String>,
     why: String,
@@ -59,12 +69,14 @@ impl Shrink {
             planted: self.case.planted.as_deref(),
             file: folder.path().join("trial.toml"),
             wanted: BTreeSet::new(),
+            seeds: 1,
+            jobs: thread::available_parallelism().map_or(1, NonZero::get) as u64,
             trials: 0,
             most: self.max_trials,
-            last: RefCell::new(None),
+            last: None,
         };
         let scenario = self.case.read()?;
-        let ended = search.run(self.case.scenario.as_deref())?;
+        let ended = search.run(self.case.scenario.as_deref(), self.seed)?;
         if ended.held() {
             bail!("seed {} holds: there is nothing to shrink", self.seed);
         }
@@ -79,19 +91,19 @@ impl Shrink {
         })?;
         out.progress("");
 
-        let Some(last) = search.last.take() else { bail!("no trial failed") };
-        let scenario = small.scenario().text()?;
+        let Some(last) = search.last else { bail!("no trial failed") };
+        let scenario = Scenario { seed: Some(search.seed), ..small.scenario() }.text()?;
         let file = self.out.as_ref().map_or_else(|| "smallest.toml".into(), |file| file.display().to_string());
         let smallest = Case { scenario: Some(PathBuf::from(&file)), planted: self.case.planted.clone() };
         let shrunk = Shrunk {
-            seed: self.seed,
+            seed: search.seed,
             broken: last.broken(),
             why: last.why(),
             events_before,
             events: small.events(),
             trials: search.trials,
             scenario,
-            replay: smallest.replay_line(self.seed),
+            replay: smallest.replay_line(search.seed),
         };
         if let Some(file) = &self.out {
             write_file(file, &shrunk.scenario)?;
@@ -160,15 +172,20 @@ impl Small {
 
 struct Search<'s> {
     simulator: &'s Simulator,
+    /// The one under which the smallest case failed.
     seed: u64,
     planted: Option<&'s str>,
     file: PathBuf,
     /// What was broken at first; one of it must be broken still.
     wanted: BTreeSet<String>,
+    /// Under how many seeds a case is tried.
+    seeds: u64,
+    /// Processes at a time.
+    jobs: u64,
     trials: u64,
     most: u64,
     /// The last trial that failed: always that of the smallest case.
-    last: RefCell<Option<Ended>>,
+    last: Option<Ended>,
 }
 
 impl Search<'_> {
@@ -191,9 +208,11 @@ impl Search<'_> {
             small.tasks =
                 minimise(&whole.tasks, |tasks| self.fails(&Small { tasks: tasks.to_vec(), ..whole.clone() }))?;
             progress(&small, self.trials);
-            if (small.events(), small.span) == before || self.trials >= self.most {
+            let stuck = (small.events(), small.span) == before;
+            if self.trials >= self.most || (stuck && self.seeds == SEEDS) {
                 return Ok(small);
             }
+            self.seeds = if stuck { SEEDS } else { 1 };
         }
     }
 
@@ -216,21 +235,37 @@ impl Search<'_> {
     /// Whether a case is broken as the whole was. One that nobody could write as a scenario counts as holding.
     fn fails(&mut self, small: &Small) -> Result<bool> {
         let text = small.scenario().text()?;
-        if self.trials >= self.most || scenario::read_str(&text, &self.file).is_err() {
+        if scenario::read_str(&text, &self.file).is_err() {
             return Ok(false);
         }
-        self.trials += 1;
         write_file(&self.file, &text)?;
-        let ended = self.run(Some(&self.file))?;
-        let fails = ended.broken().iter().any(|name| self.wanted.contains(name));
-        if fails {
-            *self.last.get_mut() = Some(ended);
+        let seeds: Vec<u64> = (0..self.seeds).map(|i| self.seed.wrapping_add(i)).collect();
+        for seeds in seeds.chunks(self.jobs as usize) {
+            if self.trials >= self.most {
+                break;
+            }
+            self.trials += seeds.len() as u64;
+            for (seed, ended) in seeds.iter().zip(self.run_all(seeds)) {
+                let ended = ended?;
+                if ended.broken().iter().any(|name| self.wanted.contains(name)) {
+                    (self.seed, self.last) = (*seed, Some(ended));
+                    return Ok(true);
+                }
+            }
         }
-        Ok(fails)
+        Ok(false)
     }
 
-    fn run(&self, scenario: Option<&Path>) -> Result<Ended> {
-        let trial = Trial { scenario, seed: self.seed, planted: self.planted, ..Trial::default() };
+    /// The case that was written, under these seeds at a time.
+    fn run_all(&self, seeds: &[u64]) -> Vec<Result<Ended>> {
+        thread::scope(|scope| {
+            let running: Vec<_> = seeds.iter().map(|seed| scope.spawn(|| self.run(Some(&self.file), *seed))).collect();
+            running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        })
+    }
+
+    fn run(&self, scenario: Option<&Path>, seed: u64) -> Result<Ended> {
+        let trial = Trial { scenario, seed, planted: self.planted, ..Trial::default() };
         self.simulator.run(&trial)
     }
 }
