@@ -239,11 +239,9 @@ impl Search<'_> {
             return Ok(false);
         }
         write_file(&self.file, &text)?;
-        let seeds: Vec<u64> = (0..self.seeds).map(|i| self.seed.wrapping_add(i)).collect();
+        let count = self.seeds.min(self.most - self.trials);
+        let seeds: Vec<u64> = (0..count).map(|i| self.seed.wrapping_add(i)).collect();
         for seeds in seeds.chunks(self.jobs as usize) {
-            if self.trials >= self.most {
-                break;
-            }
             self.trials += seeds.len() as u64;
             for (seed, ended) in seeds.iter().zip(self.run_all(seeds)) {
                 let ended = ended?;
