@@ -88,7 +88,7 @@ pub struct SnapshotPolicy {
 
 impl Default for SnapshotPolicy {
     fn default() -> Self {
-        Self { log_bytes: 256 << 20, interval: Duration::from_secs(600), keep_entries: 10_000 }
+        Self { log_bytes: 128 << 20, interval: Duration::from_secs(600), keep_entries: 10_000 }
     }
 }
 

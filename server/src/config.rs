@@ -167,7 +167,7 @@ impl Settings {
             http_connections_per_host: Some(512),
             drain_timeout: Some(Millis::from_secs(30)),
             min_free_disk: Some(ByteSize(256 << 20)),
-            snapshot_log_bytes: Some(ByteSize(256 << 20)),
+            snapshot_log_bytes: Some(ByteSize(128 << 20)),
             snapshot_interval: Some(Millis::from_mins(10)),
             heartbeat: Some(Millis(60)),
             election_min: Some(Millis(200)),

@@ -123,7 +123,9 @@ impl Scenario {
             Self::Pending => vec![pending::RSS.into(), pending::DISK.into(), pending::RESTART.into()],
             Self::Failover => vec![failover::NAME.into()],
             Self::Growth => growth::names(),
-            Self::Soak => vec![soak::RSS.into(), soak::DISK.into(), soak::LATENESS.into(), soak::SUBMIT.into()],
+            Self::Soak => {
+                vec![soak::RSS.into(), soak::DISK.into(), soak::LOG.into(), soak::LATENESS.into(), soak::SUBMIT.into()]
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::BenchOptions;
 use super::tasks::{BATCH, batch_json, far};
 use crate::clock;
-use crate::cluster::{NodeProcess, ProcessCluster};
+use crate::cluster::{NodeProcess, ProcessCluster, disk_bytes};
 use crate::load::{Endpoint, Load};
 use crate::report::{Floor, Row};
 
@@ -61,6 +61,11 @@ pub fn largest_rss_mib(cluster: &ProcessCluster) -> Result<f64> {
 
 pub fn largest_disk_mib(cluster: &ProcessCluster) -> Result<f64> {
     largest_mib(cluster, NodeProcess::disk_bytes)
+}
+
+/// The part of it that is the Raft log.
+pub fn largest_log_mib(cluster: &ProcessCluster) -> Result<f64> {
+    largest_mib(cluster, |node| disk_bytes(&node.data.join("log")))
 }
 
 fn largest_mib(cluster: &ProcessCluster, bytes: impl Fn(&NodeProcess) -> Result<u64>) -> Result<f64> {

@@ -16,7 +16,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::BenchOptions;
-use super::pending::{largest_disk_mib, largest_rss_mib};
+use super::pending::{largest_disk_mib, largest_log_mib, largest_rss_mib};
 use super::tasks::PAYLOAD;
 use crate::clock;
 use crate::latency::Latencies;
@@ -25,6 +25,7 @@ use crate::report::Row;
 
 pub const RSS: &str = "soak_rss";
 pub const DISK: &str = "soak_disk";
+pub const LOG: &str = "soak_disk_log";
 pub const LATENESS: &str = "soak_lateness";
 pub const SUBMIT: &str = "soak_submit";
 /// Tasks that recur, each once in a period.
@@ -78,6 +79,7 @@ pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
                 hours: started.elapsed().as_secs_f64() / 3600.0,
                 rss_mib: largest_rss_mib(&cluster)?,
                 disk_mib: largest_disk_mib(&cluster)?,
+                log_mib: largest_log_mib(&cluster)?,
                 lateness_ms: late.p99_ms(),
                 submit_ms: submitted.p99_ms(),
             });
@@ -106,6 +108,7 @@ pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
     Ok(vec![
         row(RSS, "MiB/h", "largest node's memory", |sample| sample.rss_mib),
         row(DISK, "MiB/h", "largest node's disk", |sample| sample.disk_mib),
+        row(LOG, "MiB/h", "of it the Raft log, from one snapshot to the next", |sample| sample.log_mib),
         row(LATENESS, "ms/h (p99)", &load, |sample| sample.lateness_ms).latencies(&lateness),
         row(SUBMIT, "ms/h (p99)", "a batch of 50", |sample| sample.submit_ms).latencies(&submits),
     ])
@@ -115,6 +118,7 @@ struct Sample {
     hours: f64,
     rss_mib: f64,
     disk_mib: f64,
+    log_mib: f64,
     lateness_ms: f64,
     submit_ms: f64,
 }

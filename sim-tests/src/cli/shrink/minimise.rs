@@ -3,11 +3,12 @@
 use anyhow::Result;
 
 /// A part of `all`, in order, for which `fails` holds and which loses that with any one element less, as long as `fails`
-/// answers honestly. `all` itself is taken to fail.
-pub fn minimise<T: Clone>(all: &[T], mut fails: impl FnMut(&[T]) -> Result<bool>) -> Result<Vec<T>> {
+/// answers honestly. It is also told how many such questions there are: few as long as large pieces are left out. `all`
+/// itself is taken to fail.
+pub fn minimise<T: Clone>(all: &[T], mut fails: impl FnMut(&[T], usize) -> Result<bool>) -> Result<Vec<T>> {
     let mut left = all.to_vec();
     // Often nothing of a kind is needed.
-    if !left.is_empty() && fails(&[])? {
+    if !left.is_empty() && fails(&[], 1)? {
         return Ok(Vec::new());
     }
     let mut pieces = 2;
@@ -17,7 +18,7 @@ pub fn minimise<T: Clone>(all: &[T], mut fails: impl FnMut(&[T]) -> Result<bool>
         for from in (0..left.len()).step_by(size) {
             let to = (from + size).min(left.len());
             let without: Vec<T> = left[..from].iter().chain(&left[to..]).cloned().collect();
-            if !without.is_empty() && fails(&without)? {
+            if !without.is_empty() && fails(&without, pieces)? {
                 smaller = Some(without);
                 break;
             }
@@ -41,7 +42,7 @@ mod tests {
     fn needing(all: u32, needed: &[u32]) -> (Vec<u32>, u32) {
         let mut trials = 0;
         let list: Vec<u32> = (0..all).collect();
-        let left = minimise(&list, |part| {
+        let left = minimise(&list, |part, _| {
             trials += 1;
             Ok(needed.iter().all(|n| part.contains(n)))
         });

@@ -4,8 +4,8 @@
 //! is still broken. Each trial is a process and a scenario file, and the file that is left is the answer.
 //!
 //! Whatever is left out also moves all that comes by chance: a bug that needs two things to meet may not show any more
-//! although it could. Where nothing can be left out under one seed, others are tried, for the plan is written out and a
-//! seed decides only what comes by chance.
+//! although it could. So other seeds are tried too, for the plan is written out and a seed decides only what comes by
+//! chance: many where much is left out at once, one where single events are, and many again when that leads no further.
 
 mod minimise;
 
@@ -28,8 +28,10 @@ use crate::plan::{PlannedFault, PlannedOperation};
 use crate::scenario::{self, Scenario};
 use minimise::minimise;
 
-/// Seeds under which a case is tried before it counts as holding, where one seed alone leaves nothing out any more.
+/// Seeds under which a case is tried before it counts as holding, where nothing could be left out otherwise.
 const SEEDS: u64 = 12;
+/// Before that a list of candidates gets so many trials, if they are fewer.
+const SHARED: u64 = 32;
 
 #[derive(Args)]
 pub struct Shrink {
@@ -69,7 +71,7 @@ impl Shrink {
             planted: self.case.planted.as_deref(),
             file: folder.path().join("trial.toml"),
             wanted: BTreeSet::new(),
-            seeds: 1,
+            thorough: false,
             jobs: thread::available_parallelism().map_or(1, NonZero::get) as u64,
             trials: 0,
             most: self.max_trials,
@@ -83,7 +85,7 @@ impl Shrink {
         search.wanted = ended.broken().into_iter().collect();
         let small = Small::new(draw::written_out(&scenario, self.seed));
         let events_before = small.events();
-        if !search.fails(&small)? {
+        if !search.fails(&small, 1)? {
             bail!("the seed does not fail with what it draws written out: please report it");
         }
         let small = search.smallest(small, |small, trials| {
@@ -178,8 +180,8 @@ struct Search<'s> {
     file: PathBuf,
     /// What was broken at first; one of it must be broken still.
     wanted: BTreeSet<String>,
-    /// Under how many seeds a case is tried.
-    seeds: u64,
+    /// Whether every case is tried under many seeds.
+    thorough: bool,
     /// Processes at a time.
     jobs: u64,
     trials: u64,
@@ -196,23 +198,24 @@ impl Search<'_> {
             small = self.shorter(small)?;
             progress(&small, self.trials);
             let whole = small.clone();
-            small.faults =
-                minimise(&whole.faults, |faults| self.fails(&Small { faults: faults.to_vec(), ..whole.clone() }))?;
+            small.faults = minimise(&whole.faults, |faults, of| {
+                self.tries(&Small { faults: faults.to_vec(), ..whole.clone() }, of)
+            })?;
             progress(&small, self.trials);
             let whole = small.clone();
-            small.operations = minimise(&whole.operations, |operations| {
-                self.fails(&Small { operations: operations.to_vec(), ..whole.clone() })
+            small.operations = minimise(&whole.operations, |operations, of| {
+                self.tries(&Small { operations: operations.to_vec(), ..whole.clone() }, of)
             })?;
             progress(&small, self.trials);
             let whole = small.clone();
             small.tasks =
-                minimise(&whole.tasks, |tasks| self.fails(&Small { tasks: tasks.to_vec(), ..whole.clone() }))?;
+                minimise(&whole.tasks, |tasks, of| self.tries(&Small { tasks: tasks.to_vec(), ..whole.clone() }, of))?;
             progress(&small, self.trials);
             let stuck = (small.events(), small.span) == before;
-            if self.trials >= self.most || (stuck && self.seeds == SEEDS) {
+            if self.trials >= self.most || (stuck && self.thorough) {
                 return Ok(small);
             }
-            self.seeds = if stuck { SEEDS } else { 1 };
+            self.thorough = stuck;
         }
     }
 
@@ -223,7 +226,7 @@ impl Search<'_> {
         while fails - holds > 1 {
             let middle = holds + (fails - holds) / 2;
             let cut = small.cut(Millis(middle * STEP));
-            if self.fails(&cut)? {
+            if self.tries(&cut, 8)? {
                 (small, fails) = (cut, middle);
             } else {
                 holds = middle;
@@ -232,14 +235,20 @@ impl Search<'_> {
         Ok(small)
     }
 
+    /// Whether one of so many cases is broken as the whole was, under a fair number of seeds.
+    fn tries(&mut self, small: &Small, of: usize) -> Result<bool> {
+        let seeds = if self.thorough { SEEDS } else { (SHARED / of as u64).clamp(1, SEEDS) };
+        self.fails(small, seeds)
+    }
+
     /// Whether a case is broken as the whole was. One that nobody could write as a scenario counts as holding.
-    fn fails(&mut self, small: &Small) -> Result<bool> {
+    fn fails(&mut self, small: &Small, seeds: u64) -> Result<bool> {
         let text = small.scenario().text()?;
         if scenario::read_str(&text, &self.file).is_err() {
             return Ok(false);
         }
         write_file(&self.file, &text)?;
-        let count = self.seeds.min(self.most - self.trials);
+        let count = seeds.min(self.most - self.trials);
         let seeds: Vec<u64> = (0..count).map(|i| self.seed.wrapping_add(i)).collect();
         for seeds in seeds.chunks(self.jobs as usize) {
             self.trials += seeds.len() as u64;
