@@ -32,6 +32,8 @@ use minimise::minimise;
 const SEEDS: u64 = 12;
 /// Before that a list of candidates gets so many trials, if they are fewer.
 const SHARED: u64 = 32;
+/// So few events are small enough: nothing more is tried for them.
+const FEW: usize = 3;
 
 #[derive(Args)]
 pub struct Shrink {
@@ -41,7 +43,7 @@ pub struct Shrink {
     #[arg(long)]
     seed: u64,
     /// The most trials; what is smallest by then is the answer
-    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    #[arg(long, value_name = "COUNT", default_value_t = 3000)]
     max_trials: u64,
     /// Write the smallest scenario to this file instead of standard output
     #[arg(long, value_name = "FILE")]
@@ -212,7 +214,7 @@ impl Search<'_> {
                 minimise(&whole.tasks, |tasks, of| self.tries(&Small { tasks: tasks.to_vec(), ..whole.clone() }, of))?;
             progress(&small, self.trials);
             let stuck = (small.events(), small.span) == before;
-            if self.trials >= self.most || (stuck && self.thorough) {
+            if self.trials >= self.most || (stuck && (self.thorough || small.events() <= FEW)) {
                 return Ok(small);
             }
             self.thorough = stuck;
