@@ -179,38 +179,51 @@ impl Node {
 
     /// Drains and stops: leadership and shards go to other nodes, what this one has been given to deliver gets its time.
     /// Requests are answered until then, so that whoever sends them has time to notice that the node is not ready.
-    pub async fn shutdown(self) {
-        self.draining.store(true, Ordering::Relaxed);
-        self.replica.drain();
-        self.hand_over().await;
-        self.drain_dispatcher.drain();
-        if rt::timeout(self.config.drain_timeout, self.dispatcher_ended).await.is_none() {
-            tracing::warn!(after = ?self.config.drain_timeout, "attempts were left behind; they will be repeated");
+    ///
+    /// Ends at once with what is fatal, if anything is meanwhile: a node without consensus neither votes nor records
+    /// outcomes, and the sooner it is started again the sooner there may be a majority.
+    pub async fn shutdown(self) -> Result<(), NodeError> {
+        let Self { config, replica, drain_dispatcher, drain_api, draining, .. } = self;
+        let (dispatcher_ended, server_ended, mut fatal) = (self.dispatcher_ended, self.server_ended, self.fatal);
+        draining.store(true, Ordering::Relaxed);
+        replica.drain();
+        let drained = async {
+            hand_over(&replica).await;
+            drain_dispatcher.drain();
+            if rt::timeout(config.drain_timeout, dispatcher_ended).await.is_none() {
+                tracing::warn!(after = ?config.drain_timeout, "attempts were left behind; they will be repeated");
+            }
+            drain_api.drain();
+            let _ = server_ended.await;
+        };
+        tokio::select! {
+            biased;
+            Some(message) = fatal.recv() => return Err(NodeError::Fatal(message)),
+            () = drained => {}
         }
-        self.drain_api.drain();
-        let _ = self.server_ended.await;
-        self.replica.shutdown().await;
+        replica.shutdown().await;
         tracing::info!("stopped");
+        Ok(())
     }
+}
 
-    /// Leadership goes to the voter that is up and has the most of the log.
-    async fn hand_over(&self) {
-        let status = self.replica.status();
-        if status.leader != Some(self.config.replica.node) {
-            return;
-        }
-        let up: BTreeMap<NodeId, u64> = status
-            .nodes
-            .iter()
-            .filter(|node| node.role == Role::Follower && node.last_heard.is_some_and(|ago| ago < HEARD_LATELY))
-            .filter_map(|node| node.lag.map(|lag| (node.id, lag)))
-            .collect();
-        let Some((&to, _)) = up.iter().min_by_key(|(_, lag)| **lag) else { return };
-        match rt::timeout(Duration::from_secs(3), self.replica.transfer_leader(to)).await {
-            Some(Ok(())) => tracing::info!(%to, "leadership handed over"),
-            Some(Err(error)) => report_hand_over(&error),
-            None => tracing::warn!(%to, "leadership was not taken over in time"),
-        }
+/// Leadership goes to the voter that is up and has the most of the log.
+async fn hand_over(replica: &Replica) {
+    let status = replica.status();
+    if status.leader != Some(replica.node_id()) {
+        return;
+    }
+    let up: BTreeMap<NodeId, u64> = status
+        .nodes
+        .iter()
+        .filter(|node| node.role == Role::Follower && node.last_heard.is_some_and(|ago| ago < HEARD_LATELY))
+        .filter_map(|node| node.lag.map(|lag| (node.id, lag)))
+        .collect();
+    let Some((&to, _)) = up.iter().min_by_key(|(_, lag)| **lag) else { return };
+    match rt::timeout(Duration::from_secs(3), replica.transfer_leader(to)).await {
+        Some(Ok(())) => tracing::info!(%to, "leadership handed over"),
+        Some(Err(error)) => report_hand_over(&error),
+        None => tracing::warn!(%to, "leadership was not taken over in time"),
     }
 }
 

@@ -20,7 +20,7 @@ pub enum ServeError {
     Node(#[from] NodeError),
 }
 
-/// Runs a node until SIGTERM or SIGINT, then drains it. A second signal ends it at once.
+/// Runs a node until SIGTERM or SIGINT, then drains it. A second signal ends it at once, and so does anything fatal.
 pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
@@ -42,7 +42,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
     }
     tokio::select! {
-        () = node.shutdown() => {}
+        ended = node.shutdown() => ended?,
         _ = terminate.recv() => tracing::warn!("second signal: stopping at once"),
         _ = interrupt.recv() => tracing::warn!("second signal: stopping at once"),
     }

@@ -350,7 +350,7 @@ async fn each_mistake_is_answered_and_nothing_is_written() {
     assert!(wrong.is_empty(), "{} wrong answers:\n{}", wrong.len(), wrong.join("\n"));
     let list = http::send(address, "GET", TASKS, &[], b"").await.json();
     assert_eq!(list, json!({"items": []}), "something was written");
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -385,7 +385,7 @@ async fn versions_keys_and_names_are_kept_to() {
     assert_eq!((first.status, again.status, first.json()["id"].clone()), (201, 201, again.json()["id"].clone()));
     let other = send("POST", TASKS, key(), daily.clone()).await;
     assert_eq!((other.status, other.code().as_str()), (422, "idempotency_mismatch"));
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -408,7 +408,7 @@ async fn an_instant_in_the_past_fires_at_once_and_says_so() {
         }
     })
     .await;
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -435,7 +435,7 @@ async fn a_bad_line_of_a_batch_refuses_only_itself() {
             (6, 409, Some("task_exists")),
         ]
     );
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -463,7 +463,7 @@ async fn a_full_disk_refuses_writes_with_retry_after_and_still_reads() {
     let mixed = http::send(address, "POST", &batch, &[], format!("{good}\nnonsense\n").as_bytes()).await;
     assert_eq!(mixed.status, 200);
     assert_eq!(http::send(address, "GET", TASKS, &[], b"").await.status, 200);
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -477,7 +477,7 @@ async fn oversized_and_broken_requests_leave_the_node_serving() {
         speak(address, garbage).await;
     }
     assert_eq!(http::send(address, "GET", "/livez", &[], b"").await.status, 200);
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -491,7 +491,7 @@ async fn garbage_on_the_peer_port_leaves_the_node_serving() {
     }
     let answer = http::send(node.api_address(), "PUT", TASK, &[], schedule(json!({"every": "1h"})).as_bytes()).await;
     assert_eq!(answer.status, 201);
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -503,7 +503,7 @@ async fn a_body_that_does_not_come_is_answered_in_time() {
     let limit = limits::REQUEST_READ.to_std() + std::time::Duration::from_secs(10);
     let answer = tokio::time::timeout(limit, http::receive(&mut stream)).await.expect("an answer");
     assert_eq!((answer.status, answer.code().as_str()), (408, "request_timeout"));
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -538,7 +538,7 @@ async fn a_batch_too_many_is_refused_at_once_and_the_others_are_not() {
         assert_eq!(http::receive(&mut stream).await.status, 200);
     }
     assert_eq!(post().await.status, 200);
-    node.shutdown().await;
+    node.shutdown().await.unwrap();
 }
 
 /// Sends bytes and hears the other side out, whatever it says.

@@ -14,6 +14,10 @@ use campanile_store::engine::mem::MemDisk;
 
 /// A cluster of one node on a disk in memory, ready to take writes.
 pub async fn single_node(change: impl FnOnce(&mut NodeConfig)) -> Node {
+    single_node_on(&MemDisk::new(), change).await
+}
+
+pub async fn single_node_on(disk: &MemDisk, change: impl FnOnce(&mut NodeConfig)) -> Node {
     let peer = free_address();
     let cluster = BTreeMap::from([(NodeId(1), peer.clone())]);
     let mut config = NodeConfig {
@@ -27,7 +31,7 @@ pub async fn single_node(change: impl FnOnce(&mut NodeConfig)) -> Node {
         drain_timeout: Duration::from_secs(5),
     };
     change(&mut config);
-    let node = Node::start(config, MemDisk::new().attach(), Clock::system()).await.unwrap();
+    let node = Node::start(config, disk.attach(), Clock::system()).await.unwrap();
     within("the node leads", async {
         while http::send(node.api_address(), "GET", "/readyz", &[], b"").await.status != 200 {
             tokio::time::sleep(Duration::from_millis(20)).await;

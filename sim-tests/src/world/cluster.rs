@@ -332,10 +332,10 @@ async fn live(mut life: Life) {
             };
             let how = match fatal {
                 Some(error) => (error, false),
-                None => {
-                    running.shutdown().await;
-                    ("asked to".to_owned(), true)
-                }
+                None => match running.shutdown().await {
+                    Ok(()) => ("asked to".to_owned(), true),
+                    Err(error) => (error.to_string(), false),
+                },
             };
             looking.abort();
             how
