@@ -30,6 +30,9 @@ use minimise::minimise;
 
 /// Seeds under which a case is tried before it counts as holding, where nothing could be left out otherwise.
 const SEEDS: u64 = 12;
+/// And where a case is still larger than this, under so many.
+const LARGE: usize = 20;
+const MORE_SEEDS: u64 = 60;
 /// Before that a list of candidates gets so many trials, if they are fewer.
 const SHARED: u64 = 32;
 /// So few events are small enough: nothing more is tried for them.
@@ -73,7 +76,7 @@ impl Shrink {
             planted: self.case.planted.as_deref(),
             file: folder.path().join("trial.toml"),
             wanted: BTreeSet::new(),
-            thorough: false,
+            seeds: None,
             jobs: thread::available_parallelism().map_or(1, NonZero::get) as u64,
             trials: 0,
             most: self.max_trials,
@@ -182,8 +185,8 @@ struct Search<'s> {
     file: PathBuf,
     /// What was broken at first; one of it must be broken still.
     wanted: BTreeSet<String>,
-    /// Whether every case is tried under many seeds.
-    thorough: bool,
+    /// Under how many seeds every case is tried; none while it depends on how much is left out.
+    seeds: Option<u64>,
     /// Processes at a time.
     jobs: u64,
     trials: u64,
@@ -214,10 +217,13 @@ impl Search<'_> {
                 minimise(&whole.tasks, |tasks, of| self.tries(&Small { tasks: tasks.to_vec(), ..whole.clone() }, of))?;
             progress(&small, self.trials);
             let stuck = (small.events(), small.span) == before;
-            if self.trials >= self.most || (stuck && (self.thorough || small.events() <= FEW)) {
-                return Ok(small);
-            }
-            self.thorough = stuck;
+            self.seeds = match self.seeds {
+                _ if self.trials >= self.most => return Ok(small),
+                _ if !stuck => None,
+                None if small.events() > FEW => Some(SEEDS),
+                Some(SEEDS) if small.events() > LARGE => Some(MORE_SEEDS),
+                _ => return Ok(small),
+            };
         }
     }
 
@@ -239,8 +245,7 @@ impl Search<'_> {
 
     /// Whether one of so many cases is broken as the whole was, under a fair number of seeds.
     fn tries(&mut self, small: &Small, of: usize) -> Result<bool> {
-        let seeds = if self.thorough { SEEDS } else { (SHARED / of as u64).clamp(1, SEEDS) };
-        self.fails(small, seeds)
+        self.fails(small, self.seeds.unwrap_or((SHARED / of as u64).clamp(1, SEEDS)))
     }
 
     /// Whether a case is broken as the whole was. One that nobody could write as a scenario counts as holding.
