@@ -193,10 +193,15 @@ async fn list(options: &BenchOptions, cluster: &ProcessCluster) -> Result<Cost> 
 
 /// Single tasks from anywhere: those that are due next after some instants, in an order that has nothing to do with
 /// that of their ids. One node is asked which they are, another is asked for them, so that it has not just read them.
+/// Both are followers: a leader answers without asking another, and who leads changes from size to size.
 async fn read(options: &BenchOptions, cluster: &ProcessCluster) -> Result<Cost> {
-    let ids = cluster.ids();
-    let client = |at: usize| Client::new(vec![cluster.node(ids[at % ids.len()]).api.clone()]);
-    let (finder, reader) = (client(0)?, client(1)?);
+    let leader = cluster.leader(WITHIN).await?;
+    let mut followers = cluster.ids().into_iter().filter(|id| *id != leader);
+    let mut client = || -> Result<Client> {
+        let follower = followers.next().context("a cluster without two followers")?;
+        Ok(Client::new(vec![cluster.node(follower).api.clone()])?)
+    };
+    let (finder, reader) = (client()?, client()?);
     let now = clock::now();
     let mut took = Latencies::default();
     for n in 0..options.size(30, 3) {
