@@ -145,6 +145,9 @@ fn a_hunt_makes_a_table_and_fails_where_a_bug_gets_away() {
 fn a_failing_seed_shrinks_to_what_it_needs() {
     let folder = tempfile::tempdir().unwrap();
     let file = scenario(folder.path(), "needle");
+    let plan = serde_json::from_str(include_str!("fake/plan.json")).unwrap();
+    let written = campanile_sim::scenario::read(&file).unwrap().with_plan(&plan);
+    std::fs::write(&file, written.text().unwrap()).unwrap();
     let smallest = folder.path().join("smallest.toml");
     let small = smallest.to_str().unwrap();
     let ran = sim(&["shrink", file.to_str().unwrap(), "--seed", "9", "--out", small, "--json"]);
@@ -156,6 +159,7 @@ fn a_failing_seed_shrinks_to_what_it_needs() {
     assert_eq!(scenario.faults[0].fault.name(), "kill");
     assert_eq!(scenario.workload.operations.len(), 1);
     assert_eq!(scenario.workload.tasks.keys().collect::<Vec<_>>(), ["needed"]);
+    assert_eq!(scenario.seed, json["seed"].as_u64());
     // The trigger comes at 8.5 s.
     assert_eq!(scenario.span, campanile_model::Millis::from_secs(9));
     let holds = sim(&["shrink", "--seed", "1"]);

@@ -19,13 +19,12 @@ run) shift ;;
     ;;
 esac
 
-scenario= seed= planted= plan_out= history= report=
+scenario= seed= planted= history= report=
 while [ $# -gt 0 ]; do
     case "$1" in
     --json) ;;
     --seed) seed=$2; shift ;;
     --planted) planted=$2; shift ;;
-    --plan-out) plan_out=$2; shift ;;
     --history) history=$2; shift ;;
     --report) report=$2; shift ;;
     *) scenario=$1 ;;
@@ -46,14 +45,7 @@ if has 'name = "fourth"' && [ $((seed % 4)) = 0 ]; then fails=true; fi
 # Runs differently in each process.
 if has 'name = "wavering"'; then trace="$(printf '%016d' $$)"; fi
 # Fails if a kill strikes while a trigger is asked for.
-if has 'name = "needle"'; then
-    if [ -n "$plan_out" ]; then
-        cp "$(dirname "$0")/plan.json" "$plan_out"
-        fails=true
-    elif has 'fault = "kill"' && has 'do = "trigger"' && has 'tasks.needed'; then
-        fails=true
-    fi
-fi
+if has 'name = "needle"' && has 'fault = "kill"' && has 'do = "trigger"' && has 'tasks.needed'; then fails=true; fi
 case "$planted" in
 early) [ "$seed" -lt 3 ] || fails=true ;;
 crasher)
