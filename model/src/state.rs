@@ -265,5 +265,6 @@ impl Versioned for IdempotencyRow {
 
 /// How long a finished task is kept that goes by itself: a one-shot, or one with `on_finish: delete`.
 pub const FINISHED_KEPT: Millis = Millis::from_days(1);
-/// How long what is left of a deleted task is kept, so that its runs can finish and be looked up.
-pub const DELETED_KEPT: Millis = Millis::from_hours(1);
+/// How long what is left of a deleted task is kept, so that its runs can finish and be looked up. It is a definition, its
+/// state and up to all the runs of its retention, so where tasks come and go this decides how large the state is.
+pub const DELETED_KEPT: Millis = Millis::from_mins(10);

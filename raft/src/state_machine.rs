@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use campanile_model::codec;
 use campanile_model::{Reply, planted};
-use campanile_store::{Applier, Received, Store, StoreError};
+use campanile_store::{Applier, Received, Store, StoreError, Taken};
 
 use futures::{FutureExt, Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
@@ -241,11 +241,13 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let (store, started) = (self.store.clone(), clock::instant());
-        let snapshot = rt::run_blocking(move || store.take_snapshot()).await?.map_err(io_error);
-        let snapshot = snapshot.inspect_err(|error| self.fatal.raise(format!("snapshot: {error}")))?;
+        let taken_here = rt::run_blocking(move || store.take_snapshot()).await?.map_err(io_error);
+        let Taken { snapshot, replaced } =
+            taken_here.inspect_err(|error| self.fatal.raise(format!("snapshot: {error}")))?;
         let took = clock::instant().saturating_duration_since(started);
         self.metrics.snapshots_taken.add(1);
         self.metrics.snapshot_micros.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        rt::run_blocking(move || drop(replaced)).await?;
         taken(snapshot)
     }
 }

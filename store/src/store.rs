@@ -7,7 +7,7 @@ use crate::apply::Applier;
 use crate::engine::{Batch, Disk, Engine, Statistic};
 use crate::error::StoreResult;
 use crate::keys;
-use crate::snapshot::{Generation, Manifest, Received, Receiving, Snapshot, Snapshots};
+use crate::snapshot::{Generation, Manifest, Received, Receiving, Snapshot, Snapshots, Taken};
 use crate::tables::{self, Globals};
 use crate::view::View;
 
@@ -128,7 +128,7 @@ impl Store {
 
     /// Takes a snapshot of the state as it is. Blocks for as long as it takes to flush and read what was written since the
     /// last one; commits and new views wait only while the engine makes its checkpoint.
-    pub fn take_snapshot(&self) -> StoreResult<Arc<Snapshot>> {
+    pub fn take_snapshot(&self) -> StoreResult<Taken> {
         // Most of the work, done before anybody has to wait.
         self.shared.database().engine().flush()?;
         let taking = {
@@ -186,7 +186,7 @@ mod tests {
         let (mut m, mut behind) = (Machine::new(), Machine::empty());
         let id = m.create("a", recurring(), next(60));
         let run = m.fire(id, next(120)).unwrap();
-        let snapshot = m.store.take_snapshot().unwrap();
+        let snapshot = m.store.take_snapshot().unwrap().snapshot;
         let old = behind.view();
         let entry = Entry { time: at(1), commands: vec![Command::TrimTimers { before: at(1) }] };
         behind.applier.apply(1, &entry).unwrap();

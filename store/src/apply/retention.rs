@@ -3,7 +3,9 @@
 
 use std::ops::Bound;
 
-use campanile_model::{FINISHED_KEPT, LedgerRow, OnFinish, Origin, Reply, TaskId, TaskState, TaskStatus, Timestamp};
+use campanile_model::{
+    DELETED_KEPT, FINISHED_KEPT, LedgerRow, OnFinish, Origin, Reply, TaskId, TaskState, TaskStatus, Timestamp,
+};
 
 use super::context::{Answer, Apply};
 use crate::keys;
@@ -81,7 +83,7 @@ impl Apply<'_> {
         };
         if task.lines > 0 || one_shot_is_live || !task.live.is_empty() {
             // A run is live: look again later.
-            self.arm_expiry(id, FINISHED_KEPT);
+            self.arm_expiry(id, if task.status == TaskStatus::Deleted { DELETED_KEPT } else { FINISHED_KEPT });
             self.put(&task);
             return Ok(Reply::Done);
         }
@@ -222,6 +224,24 @@ mod tests {
         assert_eq!(m.view().spec(id, 1).unwrap(), None);
         assert_eq!(m.view().find_task(&named("a")).unwrap(), None);
         assert_eq!(m.view().counts().unwrap(), Default::default());
+    }
+
+    #[test]
+    fn what_is_left_of_a_deleted_task_goes_soon_after_its_last_run() {
+        let mut m = Machine::new();
+        let id = m.create("a", recurring(), next(60));
+        let run = m.fire(id, next(120)).unwrap();
+        m.delete("a", false);
+        let deleted_at = m.now;
+        let kept = |m: &Machine| Effect::ExpiryArmed { task: id, wake_at: m.now.saturating_add(DELETED_KEPT) };
+        assert!(m.effects.contains(&kept(&m)), "{:?}", m.effects);
+        m.now = deleted_at.saturating_add(DELETED_KEPT);
+        let expire = Command::ExpireTask { task: id, max_lines: 10 };
+        m.run(expire.clone());
+        assert_eq!(m.effects, [kept(&m)], "its run is live");
+        m.outcome(run, Outcome::Succeeded);
+        m.run(expire);
+        assert_eq!((m.view().task(id).unwrap(), m.view().run(run).unwrap()), (None, None));
     }
 
     #[test]

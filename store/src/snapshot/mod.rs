@@ -79,6 +79,13 @@ pub struct Taking {
     mark: Vec<u8>,
 }
 
+/// A snapshot just taken, and the one it takes the place of.
+pub struct Taken {
+    pub snapshot: Arc<Snapshot>,
+    /// Its files are removed with the last who holds it, which may take a while: not for threads that serve others.
+    pub replaced: Option<Arc<Snapshot>>,
+}
+
 /// The snapshots of a disk, and which generation of the state is in use.
 pub struct Snapshots {
     disk: Arc<dyn Disk>,
@@ -129,14 +136,14 @@ impl Snapshots {
 
     /// Second half: finds the files' checksums, and keeps the snapshot as the latest. Writes go on meanwhile. Only files
     /// that the snapshot before did not have are read: what a snapshot costs follows what was written since.
-    pub fn finish(&self, taking: Taking) -> StoreResult<Arc<Snapshot>> {
+    pub fn finish(&self, taking: Taking) -> StoreResult<Taken> {
         let Taking { directory, generation, index, mark } = taking;
         let before = self.latest();
         let known = before.as_deref().map(|snapshot| (files_of(snapshot.directory.name()), &snapshot.manifest));
         let files = checksum_files(&*self.disk, &files_of(directory.name()), known)?;
         let snapshot = self.complete(directory, generation, Manifest::new(index, mark, files))?;
-        publish(&mut self.inner(), snapshot.clone());
-        Ok(snapshot)
+        let replaced = publish(&mut self.inner(), snapshot.clone());
+        Ok(Taken { snapshot, replaced })
     }
 
     /// Begins to receive the snapshot that a peer described so.
@@ -150,6 +157,8 @@ impl Snapshots {
     /// what a restart finds, after it the new one.
     pub fn install(&self, received: Received) -> StoreResult<Arc<Generation>> {
         let (directory, manifest) = received.into_parts();
+        // Removed when the lock is released.
+        let _replaced;
         // Held to the end: there is one next generation.
         let mut inner = self.inner();
         let generation = inner.generation + 1;
@@ -168,7 +177,7 @@ impl Snapshots {
         let new_directory = Arc::new(new_directory);
         inner.generation = generation;
         std::mem::replace(&mut inner.generation_directory, new_directory.clone()).remove_when_unused();
-        publish(&mut inner, snapshot);
+        _replaced = publish(&mut inner, snapshot);
         Ok(Arc::new(Generation { engine, _directory: new_directory }))
     }
 
@@ -194,15 +203,16 @@ impl Snapshots {
     }
 }
 
-/// Makes this snapshot the latest, unless a later one has come meanwhile; then it goes when nobody reads it.
-fn publish(inner: &mut Inner, snapshot: Arc<Snapshot>) {
+/// Makes this snapshot the latest, unless a later one has come meanwhile; then it goes when nobody reads it. Returns the
+/// one it replaces, which is removed when nobody holds it.
+fn publish(inner: &mut Inner, snapshot: Arc<Snapshot>) -> Option<Arc<Snapshot>> {
     if inner.latest.as_ref().is_some_and(|latest| latest.manifest.index > snapshot.manifest.index) {
-        return;
+        return None;
     }
     snapshot.directory.keep();
-    if let Some(before) = inner.latest.replace(snapshot) {
-        before.directory.remove_when_unused();
-    }
+    let before = inner.latest.replace(snapshot)?;
+    before.directory.remove_when_unused();
+    Some(before)
 }
 
 fn files_of(snapshot: &str) -> String {

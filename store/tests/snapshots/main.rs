@@ -30,7 +30,7 @@ fn values(reader: &(impl Read + ?Sized)) -> Vec<String> {
 
 fn take(snapshots: &Snapshots, engine: &Arc<dyn Engine>, index: u64) -> StoreResult<Arc<Snapshot>> {
     let taking = snapshots.begin(&**engine, index, format!("mark {index}").into_bytes())?;
-    snapshots.finish(taking)
+    snapshots.finish(taking).map(|taken| taken.snapshot)
 }
 
 /// Sends a snapshot in small pieces.
