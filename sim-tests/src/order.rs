@@ -17,8 +17,6 @@ pub struct Order {
     pub seed: u64,
     /// Sabotage to switch on.
     pub planted: Option<String>,
-    /// What to do instead of what the seed would draw.
-    pub plan: Option<DrawnPlan>,
 }
 
 #[derive(Clone, Debug)]
@@ -26,8 +24,6 @@ pub struct Simulated {
     pub history: History,
     /// Every call between nodes. Pictures show those around a failure.
     pub messages: Vec<Message>,
-    /// What was drawn, or given.
-    pub plan: DrawnPlan,
     /// Over everything that happened, to the byte.
     pub trace_hash: u64,
     /// Simulated time, settling included.

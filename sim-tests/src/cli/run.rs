@@ -1,17 +1,17 @@
 //! `run`: one seed, in this process.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::output::{Output, write_file, write_with};
 use super::{Case, End, names, simulator};
+use crate::drive::draw;
 use crate::history::{self, History};
 use crate::order::Order;
-use crate::plan::DrawnPlan;
 use crate::report::{self, Facts, Judgement, Summary};
 use crate::scenario::Scenario;
 use crate::verdict::Verdict;
@@ -24,12 +24,9 @@ pub struct Run {
     /// Everything that is drawn is drawn from it [default: the scenario's, else 1]
     #[arg(long)]
     seed: Option<u64>,
-    /// Do and ask what this plan says instead of what the seed draws
+    /// Write the scenario with all that the seed draws, each fault and operation, to edit and run
     #[arg(long, value_name = "FILE")]
-    plan: Option<PathBuf>,
-    /// Write the plan: faults and operations, as JSON
-    #[arg(long, value_name = "FILE")]
-    plan_out: Option<PathBuf>,
+    scenario_out: Option<PathBuf>,
     #[command(flatten)]
     files: Files,
 }
@@ -52,12 +49,15 @@ impl Run {
     pub fn execute(self, out: Output) -> Result<End> {
         let scenario = self.case.read()?;
         let seed = self.seed.or(scenario.seed).unwrap_or(1);
-        let plan = self.plan.as_deref().map(read_plan).transpose()?.or_else(|| scenario.plan());
         if let Some(planted) = &self.case.planted {
             names::check_planted(planted, &simulator::planted()?)?;
         }
+        if let Some(file) = &self.scenario_out {
+            let written = Scenario { seed: Some(seed), ..draw::written_out(&scenario, seed) };
+            write_file(file, &written.text()?)?;
+        }
         let (started, computed) = (Instant::now(), cpu_time());
-        let order = Order { scenario, seed, planted: self.case.planted.clone(), plan };
+        let order = Order { scenario, seed, planted: self.case.planted.clone() };
         let mut simulated = simulator::simulate(&order)?;
         let (real, cpu) = (started.elapsed(), cpu_time().saturating_sub(computed));
         let facts = Facts {
@@ -69,9 +69,6 @@ impl Run {
             work: Some(simulated.work),
             replay: Some(self.case.replay_line(seed)),
         };
-        if let Some(file) = &self.plan_out {
-            write_file(file, &serde_json::to_string_pretty(&simulated.plan)?)?;
-        }
         let verdict = judge(&simulated.history, Some(&order.scenario));
         simulated.history.add_messages(simulated.messages, &verdict);
         let summary = Summary::of(&simulated.history, &verdict, facts);
@@ -93,11 +90,6 @@ pub fn judge(history: &History, scenario: Option<&Scenario>) -> Verdict {
         verdict.findings.push(("expectations", expectations::check(scenario, history)));
     }
     verdict
-}
-
-fn read_plan(file: &Path) -> Result<DrawnPlan> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("the plan {}", file.display()))
 }
 
 impl Files {

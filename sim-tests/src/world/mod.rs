@@ -44,9 +44,9 @@ pub fn simulate(order: &Order) -> Simulated {
     // What the nodes log goes to standard error, if it is asked for by RUST_LOG. It does not touch the trace.
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().try_init().ok();
-    // The plan is drawn here, so that the thread makes the same hash maps whether its plan was drawn or given.
+    // The plan is drawn here, so that the thread makes the same hash maps whether its plan was drawn or written by hand.
     let scenario = Scenario { start: draw::start(&order.scenario, order.seed), ..order.scenario.clone() };
-    let plan = order.plan.clone().unwrap_or_else(|| draw::plan(&scenario, scenario.start, order.seed));
+    let plan = scenario.plan().unwrap_or_else(|| draw::plan(&scenario, scenario.start, order.seed));
     match std::thread::spawn(move || simulate_here(&order, scenario, plan)).join() {
         Ok(simulated) => simulated,
         Err(panic) => std::panic::resume_unwind(panic),
@@ -57,9 +57,10 @@ fn simulate_here(order: &Order, scenario: Scenario, plan: DrawnPlan) -> Simulate
     let runtime = Runtime::with_seed_and_config(order.seed, madsim::Config::default());
     // The command line refuses names there are not.
     sim::plant(order.planted.as_deref().and_then(Bug::by_name));
+    let clock_error_ms = draw::clock_error_ms(&plan.faults);
     let allocated = allocator::allocations();
     let Ran { events, messages, network_messages, simulated, disks } =
-        runtime.block_on(World::run(scenario.clone(), plan.clone()));
+        runtime.block_on(World::run(scenario.clone(), plan));
     let disk = |of: fn(&DiskWork) -> u64| disks.iter().map(of).sum();
     let work = Work {
         entries: events.iter().filter(|timed| matches!(timed.event, Event::Entry { .. })).count() as u64,
@@ -81,12 +82,12 @@ fn simulate_here(order: &Order, scenario: Scenario, plan: DrawnPlan) -> Simulate
         planted: order.planted.clone(),
         epoch_ms: scenario.start.as_millis(),
         nodes: (1..=u64::from(order.scenario.nodes)).map(NodeId).collect(),
-        clock_error_ms: draw::clock_error_ms(&plan.faults),
+        clock_error_ms,
         lateness_bound_ms: lateness_bound(&scenario).0 as i64,
         left_out: Vec::new(),
     };
     let trace_hash = trace::trace_hash(&events, network_messages);
-    Simulated { history: History { header, events }, messages, plan, trace_hash, simulated, work }
+    Simulated { history: History { header, events }, messages, trace_hash, simulated, work }
 }
 
 /// After the faults have ended, what is due fires within this time.

@@ -1,7 +1,7 @@
 //! `shrink`: the smallest case of a seed that still fails in the same way.
 //!
-//! What the seed draws is written out; then faults, operations, tasks and the span are taken away as long as what was broken
-//! is still broken. Each trial is a process and a scenario file, and the file that is left is the answer.
+//! What the seed draws is written out; then faults, operations, tasks and the span are taken away as long as what was
+//! broken is still broken. Each trial is a process and a scenario file, and the file that is left is the answer.
 //!
 //! Whatever is left out also moves all that comes by chance: a bug that needs two things to meet may not show any more
 //! although it could. So other seeds are tried too, for the plan is written out and a seed decides only what comes by
@@ -28,13 +28,13 @@ use crate::plan::{PlannedFault, PlannedOperation};
 use crate::scenario::{self, Scenario};
 use minimise::minimise;
 
-/// Seeds under which a case is tried before it counts as holding, where nothing could be left out otherwise.
-const SEEDS: u64 = 12;
-/// And where a case is still larger than this, under so many.
-const LARGE: usize = 20;
-const MORE_SEEDS: u64 = 60;
-/// Before that a list of candidates gets so many trials, if they are fewer.
+/// Trials that the candidates of one step of the search share at first: many seeds for each while they are few.
 const SHARED: u64 = 32;
+/// Where that leaves out nothing more, each candidate is tried under so many seeds before it counts as holding.
+const SEEDS: u64 = 12;
+/// And where that does not either and more events than `LARGE` are left, under so many.
+const MORE_SEEDS: u64 = 60;
+const LARGE: usize = 20;
 /// So few events are small enough: nothing more is tried for them.
 const FEW: usize = 3;
 
