@@ -182,6 +182,12 @@ pub(crate) fn known_task(read: &dyn Read, id: TaskId) -> StoreResult<TaskState> 
     task(read, id)?.ok_or_else(|| StoreError::Corrupt(format!("task {id} has no row")))
 }
 
+/// The same for tasks of which other rows speak.
+pub(crate) fn known_tasks(read: &dyn Read, ids: &[TaskId]) -> StoreResult<Vec<TaskState>> {
+    let found = tasks(read, ids)?.into_iter().zip(ids);
+    found.map(|(task, id)| task.ok_or_else(|| StoreError::Corrupt(format!("task {id} has no row")))).collect()
+}
+
 /// The task that clients mean by this name, which may be an id's text. Deleted tasks are invisible.
 pub(crate) fn find_task(read: &dyn Read, wanted: &TaskName) -> StoreResult<Option<TaskState>> {
     let found = match wanted.name.parse::<TaskId>() {
@@ -207,6 +213,13 @@ pub(crate) fn specs(read: &dyn Read, versions: &[(TaskId, u32)]) -> StoreResult<
 /// The current definition of a task that is there.
 pub(crate) fn known_spec(read: &dyn Read, id: TaskId, version: u32) -> StoreResult<TaskSpec> {
     spec(read, id, version)?.ok_or_else(|| StoreError::Corrupt(format!("version {version} of task {id} has no row")))
+}
+
+/// The current definitions of tasks that are there.
+pub(crate) fn known_specs(read: &dyn Read, versions: &[(TaskId, u32)]) -> StoreResult<Vec<TaskSpec>> {
+    let missing = |(id, version)| StoreError::Corrupt(format!("version {version} of task {id} has no row"));
+    let found = specs(read, versions)?.into_iter().zip(versions);
+    found.map(|(spec, of)| spec.ok_or_else(|| missing(*of))).collect()
 }
 
 /// Ledger lines of a superseded version that still has some.

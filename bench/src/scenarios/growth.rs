@@ -103,10 +103,11 @@ impl From<Latencies> for Cost {
 }
 
 async fn costs_of(options: &BenchOptions, cluster: &mut ProcessCluster) -> Result<BTreeMap<&'static str, Cost>> {
-    let memory = largest_rss_mib(cluster)?;
     let submit = submit(options, cluster).await?;
     let fire = fire(options, cluster).await?;
     let snapshot = snapshot(options, cluster).await?;
+    // Of nodes at rest: what filling in and firing needed has been given back while snapshots were waited for.
+    let memory = largest_rss_mib(cluster)?;
     let list = list(options, cluster).await?;
     let read = read(options, cluster).await?;
     let start_up = start_up(options, cluster).await?;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{Code, Command, Entry, Rejection, Reply, Timestamp};
+use campanile_model::{Code, Command, Entry, Rejection, Reply, Timestamp, limits};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -23,8 +23,9 @@ use crate::types::{Proposal, TypeConfig};
 
 /// Proposals put together are at most about this large.
 const ENTRY_BYTES: usize = 512 << 10;
-/// Ids an entry may give out, below the 65,536 that there are.
-const ENTRY_IDS: usize = 60_000;
+/// Ids an entry may give out, below the 65,536 that there are, each with the rows that come with it: what is heavier is
+/// split, so that no entry holds up those behind it for seconds while it is applied.
+const ENTRY_WEIGHT: usize = 60_000;
 /// A proposal that conflicted this often is answered with its conflict.
 const MAX_CONFLICTS: u32 = 5;
 /// Every so many entries the lanes are looked at from the lowest up, so that none waits for ever.
@@ -51,20 +52,20 @@ struct InFlight {
 /// An entry being put together.
 struct Draft {
     commands: Vec<Command>,
-    ids: usize,
+    weight: usize,
     jobs: Vec<(Job, Range<usize>)>,
 }
 
 impl Draft {
     fn new() -> Self {
-        Self { commands: Vec::new(), ids: 0, jobs: Vec::new() }
+        Self { commands: Vec::new(), weight: 0, jobs: Vec::new() }
     }
 
-    fn add(&mut self, job: Job, prepared: Prepared, ids: usize) {
+    fn add(&mut self, job: Job, prepared: Prepared, weight: usize) {
         let offset = self.commands.len();
         let replies = prepared.replies.start + offset..prepared.replies.end + offset;
         self.commands.extend(prepared.commands);
-        self.ids += ids;
+        self.weight += weight;
         self.jobs.push((job, replies));
     }
 }
@@ -155,17 +156,17 @@ impl Batcher {
                 job.refuse(Answer::Rejected(Rejection::new(Code::Internal, message)));
                 continue;
             }
-            let ids = prepared.commands.iter().map(ids_of).sum();
-            if ids > ENTRY_IDS {
-                let message = format!("{ids} ids in one proposal, more than {ENTRY_IDS}");
+            let weight = prepared.commands.iter().map(weight_of).sum();
+            if weight > ENTRY_WEIGHT {
+                let message = format!("{weight} ids and runs in one proposal, more than {ENTRY_WEIGHT}");
                 job.refuse(Answer::Rejected(Rejection::new(Code::LimitExceeded, message)));
                 continue;
             }
-            if draft.ids + ids > ENTRY_IDS {
+            if draft.weight + weight > ENTRY_WEIGHT {
                 let full = std::mem::replace(&mut draft, Draft::new());
                 self.append(lane, full, time, term).await;
             }
-            draft.add(job, prepared, ids);
+            draft.add(job, prepared, weight);
         }
         self.append(lane, draft, time, term).await;
     }
@@ -223,12 +224,32 @@ fn is_conflict(reply: &Reply) -> bool {
     matches!(reply, Reply::Rejected(rejection) if rejection.code == Code::Conflict)
 }
 
-/// Ids that applying a command may give out, at most: each line one, and one more for a run that it promotes.
-fn ids_of(command: &Command) -> usize {
+/// Ids that applying a command may give out, at most: each line one, and one more for a run that it promotes. A delete
+/// gives out none, but may cancel as many runs as a task tracks, and now and then more.
+fn weight_of(command: &Command) -> usize {
     match command {
         Command::Fire { lines } => 2 * lines.len(),
         Command::Outcomes { lines } => 2 * lines.len(),
         Command::Attempts { lines } => 2 * lines.len(),
+        Command::DeleteTask(delete) if delete.cancel_runs => limits::TRACKED_RUNS,
         _ => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use campanile_model::{DeleteTask, TaskName};
+
+    use super::*;
+
+    #[test]
+    fn an_entry_is_not_full_of_deletes_that_cancel_runs() {
+        let delete = |cancel_runs| {
+            let task = TaskName { namespace: "default".into(), name: "a".into() };
+            Command::DeleteTask(DeleteTask { task, if_version: None, cancel_runs })
+        };
+        let entry = |cancel_runs| Lane::Api.entry_commands() * weight_of(&delete(cancel_runs));
+        assert!(entry(false) <= ENTRY_WEIGHT);
+        assert!(entry(true) > ENTRY_WEIGHT, "one entry could end as many times ten thousand runs");
     }
 }

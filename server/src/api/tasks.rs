@@ -7,10 +7,10 @@ use axum::response::{IntoResponse, Response};
 use campanile_model::api::{Change, NextView, Page, Preview, TaskView, TaskWritten, Triggered};
 use campanile_model::{
     Code, Command, DeleteTask, PauseTask, PutMode, PutTask, Rejection, Reply, ResumeTask, TaskId, TaskName, TaskReply,
-    TaskState, TaskStatus, Timestamp, TriggerTask, limits,
+    TaskSpec, TaskState, TaskStatus, Timestamp, TriggerTask, limits,
 };
 use campanile_raft::Lane;
-use campanile_store::{TaskQuery, View};
+use campanile_store::TaskQuery;
 use campanile_timer::{Anchors, Plan};
 use http::header::{ETAG, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -143,7 +143,8 @@ pub async fn get(
     let view = api.view();
     let state = api.find(&view, &path.task())?;
     let version = state.version;
-    let mut response = Json(task_view(&view, state)?).into_response();
+    let spec = view.spec(state.id, version)?;
+    let mut response = Json(task_view(state, spec)?).into_response();
     set_etag(&mut response, version);
     Ok(response)
 }
@@ -155,9 +156,9 @@ pub struct ReadParams {
     pub consistency: Consistency,
 }
 
-fn task_view(view: &View, state: TaskState) -> ApiResult<TaskView> {
-    let mut spec = view
-        .spec(state.id, state.version)?
+/// A task with the definition that was found of its version.
+fn task_view(state: TaskState, spec: Option<TaskSpec>) -> ApiResult<TaskView> {
+    let mut spec = spec
         .ok_or_else(|| ApiError::new(Code::Internal, format!("task {} has no version {}", state.id, state.version)))?;
     secret::redact(&mut spec.target);
     Ok(TaskView {
@@ -235,7 +236,10 @@ pub async fn list(
     let view = api.view();
     api.namespace(&query.namespace)?;
     let page = view.list_tasks(&query)?;
-    let items = page.items.into_iter().map(|state| task_view(&view, state)).collect::<ApiResult<_>>()?;
+    let versions: Vec<_> = page.items.iter().map(|state| (state.id, state.version)).collect();
+    let specs = view.specs(&versions)?;
+    let items =
+        page.items.into_iter().zip(specs).map(|(state, spec)| task_view(state, spec)).collect::<ApiResult<_>>()?;
     Ok(Json(Page { items, next_page_token: page.next.map(|position| page_token(&list, &position)) }))
 }
 

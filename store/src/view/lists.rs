@@ -141,6 +141,11 @@ impl<T> Paging<T> {
         Self { page: Page { items: Vec::new(), next: None }, max, scanned: 0 }
     }
 
+    /// How many rows may be looked at before the page can be full.
+    fn room(&self) -> usize {
+        (self.max - self.page.items.len()).min(limits::SCAN_ROWS - self.scanned).max(1)
+    }
+
     /// Takes one row of the list, at `place`. Whether there is room for another.
     fn take(&mut self, item: Option<T>, place: impl FnOnce() -> Vec<u8>) -> bool {
         self.scanned += 1;
@@ -151,6 +156,17 @@ impl<T> Paging<T> {
         }
         !full
     }
+}
+
+/// Whether the task itself, without its definition, is what the query wants.
+fn is_wanted(query: &TaskQuery, task: &TaskState) -> bool {
+    let due = task.next.map(|next| next.due_at);
+    task.namespace == query.namespace
+        && task.status != TaskStatus::Deleted
+        && query.status.is_none_or(|status| task.status == status)
+        && query.due_from.is_none_or(|from| due.is_some_and(|due| due >= from))
+        && query.due_until.is_none_or(|until| due.is_some_and(|due| due < until))
+        && (query.name_prefix.is_empty() || task.display_name().starts_with(&query.name_prefix))
 }
 
 impl View {
@@ -172,33 +188,37 @@ impl View {
             if is_empty_range(lower, upper) {
                 continue;
             }
-            for row in self.read().scan(keys::NAMES, lower, upper, false) {
-                let (key, value) = row?;
-                let task = tables::known_task(self.read(), tables::read_name(&value)?)?;
-                let task = self.matches(query, &task)?.then_some(task);
-                if !paging.take(task, || key) {
-                    return Ok(paging.page);
+            let mut names = self.read().scan(keys::NAMES, lower, upper, false);
+            loop {
+                let rows = names.by_ref().take(paging.room()).collect::<Result<Vec<_>, _>>()?;
+                if rows.is_empty() {
+                    break;
+                }
+                let ids = rows.iter().map(|(_, value)| tables::read_name(value)).collect::<StoreResult<Vec<_>>>()?;
+                let found = self.matching(query, tables::known_tasks(self.read(), &ids)?)?;
+                for ((key, _), task) in rows.into_iter().zip(found) {
+                    if !paging.take(task, || key) {
+                        return Ok(paging.page);
+                    }
                 }
             }
         }
         Ok(paging.page)
     }
 
-    fn matches(&self, query: &TaskQuery, task: &TaskState) -> StoreResult<bool> {
-        let due = task.next.map(|next| next.due_at);
-        let plain = task.namespace == query.namespace
-            && task.status != TaskStatus::Deleted
-            && query.status.is_none_or(|status| task.status == status)
-            && query.due_from.is_none_or(|from| due.is_some_and(|due| due >= from))
-            && query.due_until.is_none_or(|until| due.is_some_and(|due| due < until))
-            && (query.name_prefix.is_empty() || task.display_name().starts_with(&query.name_prefix));
-        match &query.label {
-            Some((key, value)) if plain => {
-                let spec = tables::known_spec(self.read(), task.id, task.version)?;
-                Ok(spec.labels.get(key) == Some(value))
+    /// Those of the tasks that the query wants, each in its place.
+    fn matching(&self, query: &TaskQuery, tasks: Vec<TaskState>) -> StoreResult<Vec<Option<TaskState>>> {
+        let mut wanted: Vec<Option<TaskState>> =
+            tasks.into_iter().map(|task| is_wanted(query, &task).then_some(task)).collect();
+        if let Some((key, value)) = &query.label {
+            let versions: Vec<_> = wanted.iter().flatten().map(|task| (task.id, task.version)).collect();
+            let mut specs = tables::known_specs(self.read(), &versions)?.into_iter();
+            for task in &mut wanted {
+                let bears = task.is_some() && specs.next().is_some_and(|spec| spec.labels.get(key) == Some(value));
+                *task = task.take().filter(|_| bears);
             }
-            _ => Ok(plain),
         }
+        Ok(wanted)
     }
 
     /// The task's runs that retention has kept, newest first, live ones included.
