@@ -168,6 +168,21 @@ fn a_failing_seed_shrinks_to_what_it_needs() {
 }
 
 #[test]
+fn operations_that_only_fill_the_log_shrink_to_one_task() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = scenario(folder.path(), "volume");
+    let plan = serde_json::from_str(include_str!("fake/plan.json")).unwrap();
+    let written = campanile_sim::scenario::read(&file).unwrap().with_plan(&plan);
+    std::fs::write(&file, written.text().unwrap()).unwrap();
+    let smallest = folder.path().join("smallest.toml");
+    let ran = sim(&["shrink", file.to_str().unwrap(), "--seed", "9", "--out", smallest.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let scenario = campanile_sim::scenario::read(&smallest).unwrap();
+    assert_eq!((scenario.faults.len(), scenario.workload.operations.len()), (1, 0));
+    assert_eq!(scenario.workload.tasks.keys().collect::<Vec<_>>(), ["standing-load"]);
+}
+
+#[test]
 fn what_a_child_refuses_is_said_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = scenario(folder.path(), "refused");

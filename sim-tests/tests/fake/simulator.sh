@@ -46,6 +46,9 @@ if has 'name = "fourth"' && [ $((seed % 4)) = 0 ]; then fails=true; fi
 if has 'name = "wavering"'; then trace="$(printf '%016d' $$)"; fi
 # Fails if a kill strikes while a trigger is asked for.
 if has 'name = "needle"' && has 'fault = "kill"' && has 'do = "trigger"' && has 'tasks.needed'; then fails=true; fi
+# Fails if a kill strikes while the log fills up.
+fills() { has 'tasks.standing-load' || [ "$(grep -c 'workload.operations]]' "$scenario")" -ge 25 ]; }
+if has 'name = "volume"' && has 'fault = "kill"' && fills; then fails=true; fi
 case "$planted" in
 early) [ "$seed" -lt 3 ] || fails=true ;;
 crasher)

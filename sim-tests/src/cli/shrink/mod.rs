@@ -6,6 +6,8 @@
 //! Whatever is left out also moves all that comes by chance: a bug that needs two things to meet may not show any more
 //! although it could. So other seeds are tried too, for the plan is written out and a seed decides only what comes by
 //! chance: many where much is left out at once, one where single events are, and many again when that leads no further.
+//!
+//! Operations that are only needed in great number, because they fill the log, give way to one task that fires often.
 
 mod minimise;
 
@@ -19,13 +21,14 @@ use anyhow::{Context, Result, bail};
 use campanile_model::Millis;
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 
 use super::child::{Ended, Simulator, Trial};
 use super::output::{Output, write_file};
 use super::{Case, End, quoted};
 use crate::drive::draw;
 use crate::plan::{PlannedFault, PlannedOperation};
-use crate::scenario::{self, Scenario};
+use crate::scenario::{self, Pace, Scenario};
 use minimise::minimise;
 
 /// Trials that the candidates of one step of the search share at first: many seeds for each while they are few.
@@ -35,6 +38,11 @@ const SEEDS: u64 = 12;
 /// And where that does not either and more events than `LARGE` are left, under so many.
 const MORE_SEEDS: u64 = 60;
 const LARGE: usize = 20;
+/// The task that is tried in the place of many operations, and how often it fires: what clients do at most, in a
+/// coarse pace more seldom by as much as everything else.
+const STANDING: &str = "standing-load";
+const STANDING_EVERY: &str = "100ms";
+const STANDING_EVERY_COARSE: &str = "6m";
 /// So few events are small enough: nothing more is tried for them.
 const FEW: usize = 3;
 
@@ -168,6 +176,18 @@ impl Small {
         scenario
     }
 
+    /// With a task that fires often instead of the operations.
+    fn standing(&self) -> Self {
+        let every = if self.base.pace == Pace::Coarse { STANDING_EVERY_COARSE } else { STANDING_EVERY };
+        let url = format!("http://receiver/{STANDING}");
+        let spec = json!({"schedules": [{"every": every}], "target": {"http": {"url": url}}});
+        let spec = serde_json::from_value(spec).expect("a definition is well formed");
+        let mut small = Self { operations: Vec::new(), ..self.clone() };
+        small.base.workload.tasks.insert(STANDING.to_owned(), spec);
+        small.tasks.push(STANDING.to_owned());
+        small
+    }
+
     /// Without what begins after a shorter span.
     fn cut(&self, span: Millis) -> Self {
         let mut small = Self { span, ..self.clone() };
@@ -212,6 +232,14 @@ impl Search<'_> {
                 self.tries(&Small { operations: operations.to_vec(), ..whole.clone() }, of)
             })?;
             progress(&small, self.trials);
+            // Once: with it there are no operations.
+            if small.operations.len() > LARGE {
+                let standing = small.standing();
+                if self.fails(&standing, MORE_SEEDS)? {
+                    small = standing;
+                    progress(&small, self.trials);
+                }
+            }
             let whole = small.clone();
             small.tasks =
                 minimise(&whole.tasks, |tasks, of| self.tries(&Small { tasks: tasks.to_vec(), ..whole.clone() }, of))?;
