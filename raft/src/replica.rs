@@ -324,14 +324,13 @@ fn open(
 ) -> Result<(LogStore, Store), StartError> {
     let log = LogStore::open(disk.as_ref(), cache_bytes, metrics, fatal)?;
     let store = Store::open(disk)?;
+    // openraft is told that the state is durable as it is found, and may purge the log up to there.
+    let (applied, mark) = store.flush()?;
     // What a quorum had is applied before this node's own disk has it; a power failure may then have kept the state and
-    // not the end of the log. openraft closes that hole by purging the log up to the state, and what is purged must be
-    // in a snapshot.
-    let (applied, mark) = store.mark()?;
+    // not the end of the log. openraft closes that hole by purging the log up to the state.
     if mark.is_some() && log.last_index().is_none_or(|last| last < applied) {
         sometimes!(StateAheadOfLog);
-        tracing::warn!(applied, last = ?log.last_index(), "the state is ahead of the log; taking a snapshot of it");
-        store.take_snapshot()?;
+        tracing::warn!(applied, last = ?log.last_index(), "the state is ahead of the log, which begins after it");
     }
     Ok((log, store))
 }

@@ -1,15 +1,19 @@
-//! Applies committed entries to the store, and takes and installs its snapshots.
+//! Applies committed entries to the store, makes it durable, and installs snapshots of others.
 //!
 //! One task owns the store's only writer and runs where blocking harms nobody. Entries are applied in chunks: one
 //! engine batch each, written together with the mark (how far, and the membership there). Only after a batch is written
 //! are its effects published and its proposers answered.
+//!
+//! What openraft calls building a snapshot is making the state durable: the log before that may go, and whoever needs it
+//! gets the state instead. The files that such a node is sent are made when it is sent them (see `network::snapshot`):
+//! in most lives of a cluster nobody ever is.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use campanile_model::codec;
 use campanile_model::{Reply, planted};
-use campanile_store::{Applier, Received, Store, StoreError, Taken};
+use campanile_store::{Applier, Received, Store, StoreError};
 
 use futures::{FutureExt, Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
@@ -35,8 +39,8 @@ const BATCH_BYTES: usize = 4 << 20;
 
 /// A snapshot as openraft passes it around: a handle on files, never the bytes.
 pub enum SnapshotData {
-    /// One of our own, to be sent.
-    Taken(Arc<campanile_store::Snapshot>),
+    /// This node's state as it is when it is sent, at this index or a later one.
+    Own { store: Store, at_least: u64 },
     /// One received whole, to be installed.
     Received(Box<Received>),
 }
@@ -69,6 +73,28 @@ impl Position {
     }
 }
 
+/// How far the state is known to be durable. Clones are the same.
+#[derive(Clone)]
+struct Durable(Arc<Mutex<Position>>);
+
+impl Durable {
+    fn new(position: Position) -> Self {
+        Self(Arc::new(Mutex::new(position)))
+    }
+
+    fn get(&self) -> Position {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Never back: a snapshot may have been installed while the state before it was made durable.
+    fn advance(&self, position: Position) {
+        let mut durable = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if position.index() > durable.index() {
+            *durable = position;
+        }
+    }
+}
+
 /// Work for the task that owns the writer.
 enum Work {
     Apply { chunk: Vec<EntryResponder<TypeConfig>>, done: oneshot::Sender<io::Result<()>> },
@@ -81,6 +107,7 @@ pub struct StateMachine {
     store: Store,
     work: mpsc::Sender<Work>,
     position: watch::Receiver<Position>,
+    durable: Durable,
     metrics: Arc<Metrics>,
     fatal: Fatal,
     /// The writer's. After the work, whose end ends it.
@@ -88,7 +115,7 @@ pub struct StateMachine {
 }
 
 impl StateMachine {
-    /// Takes the store's writer and starts its task.
+    /// Takes the store's writer and starts its task. The store is durable as it is.
     pub fn start(
         store: Store,
         publisher: Publisher,
@@ -98,17 +125,19 @@ impl StateMachine {
         let (_, mark) = store.mark()?;
         let position = Position::decode(mark.as_deref()).map_err(invalid)?;
         let (sender, receiver) = watch::channel(position.clone());
+        let durable = Durable::new(position.clone());
         let (work, queue) = mpsc::channel(1);
         let writer = Writer {
             applier: store.applier(),
             store: store.clone(),
             position,
             published: sender,
+            durable: durable.clone(),
             publisher,
             metrics: metrics.clone(),
         };
         let thread = Arc::new(rt::spawn_dedicated("campanile-apply", writer.run(queue))?);
-        Ok(Self { store, work, position: receiver, metrics, fatal, _thread: thread })
+        Ok(Self { store, work, position: receiver, durable, metrics, fatal, _thread: thread })
     }
 
     /// How far this node has applied, as soon as it has.
@@ -130,11 +159,6 @@ impl StateMachine {
         self.fatal.raise(format!("state: {error}"));
         error
     }
-
-    fn current_snapshot(&self) -> io::Result<Option<Snapshot>> {
-        let Some(snapshot) = self.store.latest_snapshot().map_err(io_error)? else { return Ok(None) };
-        taken(snapshot).map(Some)
-    }
 }
 
 fn io_error(error: StoreError) -> io::Error {
@@ -148,13 +172,12 @@ fn invalid(error: RecordError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// Adds what openraft wants to know of one of our snapshots.
-fn taken(snapshot: Arc<campanile_store::Snapshot>) -> io::Result<Snapshot> {
-    let position = Position::decode(Some(&snapshot.manifest().mark)).map_err(invalid)?;
-    Ok(Snapshot { meta: position.meta(), snapshot: SnapshotData::Taken(snapshot) })
+/// What openraft is told of a state that is durable so far.
+fn own(store: &Store, durable: &Position) -> Snapshot {
+    Snapshot { meta: durable.meta(), snapshot: SnapshotData::Own { store: store.clone(), at_least: durable.index() } }
 }
 
-/// The same of one that was received.
+/// What openraft is told of a snapshot that was received.
 pub fn received(received: Received) -> io::Result<Snapshot> {
     let position = Position::decode(Some(&received.manifest().mark)).map_err(invalid)?;
     Ok(Snapshot { meta: position.meta(), snapshot: SnapshotData::Received(Box::new(received)) })
@@ -209,29 +232,38 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        SnapshotBuilder { store: self.store.clone(), metrics: self.metrics.clone(), fatal: self.fatal.clone() }
+        SnapshotBuilder {
+            store: self.store.clone(),
+            durable: self.durable.clone(),
+            metrics: self.metrics.clone(),
+            fatal: self.fatal.clone(),
+        }
     }
 
     async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
         match snapshot {
             SnapshotData::Received(received) => self.submit(|done| Work::Install { received, done }).await,
-            SnapshotData::Taken(taken) => {
-                // openraft puts back our own snapshot when the state is behind it: the state was lost. Copy it in.
+            SnapshotData::Own { store: source, at_least } => {
+                // openraft puts back a snapshot that the state is behind. Our state never is; in openraft's own tests it
+                // is that of another.
                 let store = self.store.clone();
-                let received = rt::run_blocking(move || copy_in(&store, &taken)).await?.map_err(io_error)?;
+                let copied = rt::run_blocking(move || copy_in(&store, &*source.snapshot(at_least)?)).await?;
+                let received = copied.map_err(io_error)?;
                 self.submit(|done| Work::Install { received: Box::new(received), done }).await
             }
         }
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        self.current_snapshot()
+        let durable = self.durable.get();
+        Ok(durable.applied.is_some().then(|| own(&self.store, &durable)))
     }
 }
 
-/// Takes a snapshot while applying goes on.
+/// Makes the state durable while applying goes on.
 pub struct SnapshotBuilder {
     store: Store,
+    durable: Durable,
     metrics: Arc<Metrics>,
     fatal: Fatal,
 }
@@ -241,14 +273,18 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let (store, started) = (self.store.clone(), clock::instant());
-        let taken_here = rt::run_blocking(move || store.take_snapshot()).await?.map_err(io_error);
-        let Taken { snapshot, replaced } =
-            taken_here.inspect_err(|error| self.fatal.raise(format!("snapshot: {error}")))?;
+        let flushed = rt::run_blocking(move || store.flush()).await?.map_err(io_error);
+        let (index, mark) = flushed.inspect_err(|error| self.fatal.raise(format!("snapshot: {error}")))?;
         let took = clock::instant().saturating_duration_since(started);
         self.metrics.snapshots_taken.add(1);
         self.metrics.snapshot_micros.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-        rt::run_blocking(move || drop(replaced)).await?;
-        taken(snapshot)
+
+        let position = Position::decode(mark.as_deref()).map_err(invalid)?;
+        self.durable.advance(position.clone());
+        // The log after what was made for a node before this may go now.
+        let store = self.store.clone();
+        rt::run_blocking(move || store.release_snapshots_before(index)).await?;
+        Ok(own(&self.store, &position))
     }
 }
 
@@ -258,6 +294,7 @@ struct Writer {
     store: Store,
     position: Position,
     published: watch::Sender<Position>,
+    durable: Durable,
     publisher: Publisher,
     metrics: Arc<Metrics>,
 }
@@ -334,6 +371,7 @@ impl Writer {
         self.store.install_snapshot(received).map_err(io_error)?;
         let (_, mark) = self.store.mark().map_err(io_error)?;
         self.position = Position::decode(mark.as_deref()).map_err(invalid)?;
+        self.durable.advance(self.position.clone());
         self.metrics.snapshots_installed.add(1);
         self.publisher.publish_gap();
         self.published.send_replace(self.position.clone());

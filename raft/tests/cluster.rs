@@ -75,8 +75,6 @@ async fn a_state_that_outlived_the_end_of_its_log_starts_again() {
     let slow = cluster.follower().await;
     put_on(cluster.replica(leader), "before").await;
     cluster.converge().await;
-    // An old snapshot is what openraft is content with; without any it takes one itself.
-    cluster.replica(slow).store().take_snapshot().unwrap();
     // The others commit, and this one applies, what its own disk is still busy with.
     cluster.hosts[&slow].disk.set_sync_delay(|| Box::pin(tokio::time::sleep(Duration::from_secs(3600))));
     put_on(cluster.replica(leader), "a").await;

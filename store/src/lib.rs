@@ -25,7 +25,7 @@ pub use digest::Digest;
 pub use effect::{Effect, Effects, TaskTimer};
 pub use error::{StoreError, StoreResult};
 pub use keys::TimerKey;
-pub use snapshot::{Manifest, ManifestFile, Received, Receiving, Snapshot, Taken};
+pub use snapshot::{Manifest, ManifestFile, Received, Receiving, Snapshot};
 pub use store::Store;
 pub use tables::{Counts, TimerRow};
 pub use view::{LedgerLine, LedgerQuery, Page, RunQuery, TaskQuery, View};

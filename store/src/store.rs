@@ -1,13 +1,13 @@
 //! The state of a node: the open database, whoever writes it and whoever reads it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::apply::Applier;
 use crate::engine::{Batch, Disk, Engine, Statistic};
 use crate::error::StoreResult;
 use crate::keys;
-use crate::snapshot::{Generation, Manifest, Received, Receiving, Snapshot, Snapshots, Taken};
+use crate::snapshot::{Generation, Manifest, Received, Receiving, Snapshot, Snapshots};
 use crate::tables::{self, Globals};
 use crate::view::View;
 
@@ -21,6 +21,8 @@ pub struct Store {
 pub(crate) struct Shared {
     disk: Arc<dyn Disk>,
     snapshots: Snapshots,
+    /// Held while a snapshot is made.
+    making: Mutex<()>,
     current: Mutex<Current>,
     /// There is one writer, or none.
     applier_taken: AtomicBool,
@@ -95,7 +97,7 @@ impl Store {
         let (snapshots, generation) = Snapshots::open(disk.clone(), &keys::FAMILIES)?;
         let current = Mutex::new(Current::open(generation)?);
         let applier_taken = AtomicBool::new(false);
-        Ok(Self { shared: Arc::new(Shared { disk, snapshots, current, applier_taken }) })
+        Ok(Self { shared: Arc::new(Shared { disk, snapshots, making: Mutex::default(), current, applier_taken }) })
     }
 
     pub fn disk(&self) -> &Arc<dyn Disk> {
@@ -126,9 +128,27 @@ impl Store {
         self.shared.current().mark()
     }
 
-    /// Takes a snapshot of the state as it is. Blocks for as long as it takes to flush and read what was written since the
-    /// last one; commits and new views wait only while the engine makes its checkpoint.
-    pub fn take_snapshot(&self) -> StoreResult<Taken> {
+    /// Makes the state durable as it is now, and says how far it is, as [`Store::mark`] does: nothing up to there is
+    /// needed of the log any more, neither by this node nor by one that it sends a snapshot to. Blocks for as long as it
+    /// takes to write what was written since the last time; commits go on.
+    pub fn flush(&self) -> StoreResult<(u64, Option<Vec<u8>>)> {
+        let (database, mark) = {
+            let current = self.shared.current();
+            (current.database.clone(), current.mark()?)
+        };
+        database.engine().flush()?;
+        Ok(mark)
+    }
+
+    /// A snapshot of this index or a later one: the last that was made, or else one of the state as it is now. Blocks for
+    /// as long as it takes to read the whole state; commits and new views wait only while the engine makes its
+    /// checkpoint.
+    pub fn snapshot(&self, at_least: u64) -> StoreResult<Arc<Snapshot>> {
+        // Whoever comes second finds what the first has made.
+        let _making = self.shared.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(latest) = self.shared.snapshots.latest().filter(|latest| latest.manifest().index >= at_least) {
+            return Ok(latest);
+        }
         // Most of the work, done before anybody has to wait.
         self.shared.database().engine().flush()?;
         let taking = {
@@ -139,8 +159,9 @@ impl Store {
         self.shared.snapshots.finish(taking)
     }
 
-    pub fn latest_snapshot(&self) -> StoreResult<Option<Arc<Snapshot>>> {
-        Ok(self.shared.snapshots.latest())
+    /// Keeps no snapshot of before this index any longer. Blocks while its files are removed.
+    pub fn release_snapshots_before(&self, index: u64) {
+        self.shared.snapshots.release_before(index);
     }
 
     /// Begins to receive the snapshot that a peer described so.
@@ -186,7 +207,7 @@ mod tests {
         let (mut m, mut behind) = (Machine::new(), Machine::empty());
         let id = m.create("a", recurring(), next(60));
         let run = m.fire(id, next(120)).unwrap();
-        let snapshot = m.store.take_snapshot().unwrap().snapshot;
+        let snapshot = m.store.snapshot(0).unwrap();
         let old = behind.view();
         let entry = Entry { time: at(1), commands: vec![Command::TrimTimers { before: at(1) }] };
         behind.applier.apply(1, &entry).unwrap();
@@ -207,6 +228,37 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_is_made_once_for_all_who_need_no_later_one() {
+        let mut m = Machine::new();
+        m.create("a", recurring(), next(60));
+        let first = m.store.snapshot(m.index).unwrap();
+        assert_eq!(first.manifest().index, m.index);
+        m.create("b", recurring(), next(60));
+        assert!(Arc::ptr_eq(&m.store.snapshot(first.manifest().index).unwrap(), &first));
+        let second = m.store.snapshot(m.index).unwrap();
+        assert_eq!(second.manifest().index, m.index);
+        assert!(Arc::ptr_eq(&m.store.snapshot(0).unwrap(), &second));
+        m.store.release_snapshots_before(m.index + 1);
+        assert!(!Arc::ptr_eq(&m.store.snapshot(0).unwrap(), &second));
+    }
+
+    #[test]
+    fn what_was_flushed_survives_the_power() {
+        let hardware = crate::engine::MemDisk::new();
+        let store = Store::open(hardware.attach()).unwrap();
+        let mut applier = store.applier();
+        let mut apply = |index| {
+            applier.apply(index, &Entry { time: at(1), commands: Vec::new() }).unwrap();
+            applier.commit(index, b"mark").unwrap();
+        };
+        apply(1);
+        assert_eq!(store.flush().unwrap(), (1, Some(b"mark".to_vec())));
+        apply(2);
+        hardware.power_off();
+        assert_eq!(Store::open(hardware.attach()).unwrap().mark().unwrap(), (1, Some(b"mark".to_vec())));
+    }
+
+    #[test]
     fn an_opened_state_goes_on_where_it_was_left() {
         let mut m = Machine::new();
         let id = m.create("a", recurring(), next(60));
@@ -217,6 +269,5 @@ mod tests {
         let store = Store::open(disk).unwrap();
         assert_eq!((store.view().index(), store.view().digest().unwrap()), (index, digest));
         assert!(store.view().task(id).unwrap().is_some());
-        assert!(store.latest_snapshot().unwrap().is_none());
     }
 }

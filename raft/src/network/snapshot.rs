@@ -30,11 +30,15 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How long the receiver may take to make it durable, switch to it, and answer.
 const INSTALL: Duration = Duration::from_secs(300);
 
-/// Sends a snapshot. Answers the receiver's vote once it has installed it.
+/// Sends this node's state. Answers the receiver's vote once it has installed it. What it gets may be further than what
+/// openraft takes it to be: then the log goes on from there.
 pub async fn send_snapshot(channel: &Channel, vote: Vote, snapshot: Snapshot) -> Result<Vote, CallError> {
-    let SnapshotData::Taken(snapshot) = snapshot.snapshot else {
+    let SnapshotData::Own { store, at_least } = snapshot.snapshot else {
         return Err(CallError::Unreachable("only a snapshot of our own can be sent".into()));
     };
+    let failed = |error: String| CallError::Unreachable(format!("no snapshot could be made: {error}"));
+    let made = rt::run_blocking(move || store.snapshot(at_least)).await.map_err(|error| failed(error.to_string()))?;
+    let snapshot = made.map_err(|error| failed(error.to_string()))?;
     let progress = Arc::new(Progress { pieces: AtomicU64::new(0), total: pieces_of(snapshot.manifest()) });
     let body = frames::body(outgoing(vote, snapshot, progress.clone()));
     let exchange = async {

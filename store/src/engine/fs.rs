@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,9 +14,6 @@ use super::{Disk, Engine, Family, Purpose, Space, path};
 
 /// Ending of a file that is being written and will be renamed.
 const UNFINISHED: &str = ".tmp";
-
-/// Files of these endings are written once by RocksDB and then only read or removed, so two databases may share them.
-const IMMUTABLE: [&str; 2] = ["sst", "blob"];
 
 pub struct FsDisk {
     root: PathBuf,
@@ -134,45 +131,10 @@ impl Disk for FsDisk {
         }
     }
 
-    fn copy_checkpoint(&self, from: &str, to: &str) -> io::Result<()> {
-        self.remove_dir(to)?;
-        let target = self.path(to)?;
-        let copy = || -> io::Result<()> {
-            fs::create_dir_all(&target)?;
-            for (name, entry) in self.entries(from, fs::FileType::is_file)? {
-                let (source, target) = (entry.path(), target.join(name));
-                // A file system without hard links gets a copy.
-                if !is_immutable(&source) || fs::hard_link(&source, &target).is_err() {
-                    fs::copy(&source, &target)?;
-                }
-            }
-            sync_files(&self.root, &target)
-        };
-        copy().map_err(|error| about(&target, error))
-    }
-
-    fn is_same_file(&self, one: &str, other: &str) -> io::Result<bool> {
-        let (one, other) = (self.path(one)?, self.path(other)?);
-        if !is_immutable(&one) || !is_immutable(&other) {
-            return Ok(false);
-        }
-        let place = |path: &Path| match fs::metadata(path) {
-            Ok(found) => Ok(Some((found.dev(), found.ino()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(about(path, error)),
-        };
-        let place_of_one = place(&one)?;
-        Ok(place_of_one.is_some() && place_of_one == place(&other)?)
-    }
-
     fn space(&self) -> io::Result<Space> {
         let found = rustix::fs::statvfs(&self.root).map_err(|error| about(&self.root, error.into()))?;
         Ok(Space { free_bytes: found.f_bavail * found.f_frsize, total_bytes: found.f_blocks * found.f_frsize })
     }
-}
-
-fn is_immutable(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| IMMUTABLE.iter().any(|one| ending == *one))
 }
 
 /// Fsyncs the files of a directory, the directory, and those that lead to it.

@@ -156,15 +156,6 @@ pub trait Disk: Send + Sync {
     /// Removes a directory and all in it; it is no error if it is not there. Open databases keep their open files.
     fn remove_dir(&self, dir: &str) -> io::Result<()>;
 
-    /// Makes directory `to` a durable copy of directory `from`, which holds a checkpoint, so that `to` can be opened as
-    /// a database while `from` stays as it is. Files that a database never changes in place are shared. What was in
-    /// `to` before is removed.
-    fn copy_checkpoint(&self, from: &str, to: &str) -> io::Result<()>;
-
-    /// Whether both names are of one file that is never changed in place: what was found out of it under one name holds
-    /// under the other.
-    fn is_same_file(&self, one: &str, other: &str) -> io::Result<bool>;
-
     /// Bytes free for writing, and the size of the whole.
     fn space(&self) -> io::Result<Space>;
 }

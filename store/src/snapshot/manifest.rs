@@ -35,18 +35,6 @@ impl Versioned for Manifest {
     const NAME: &'static str = "snapshot manifest";
 }
 
-/// A manifest as the node keeps it beside the files.
-#[derive(Encode, Decode)]
-pub(super) struct Stored {
-    /// The generation of the state that it was taken from, or that it was installed as.
-    pub generation: u64,
-    pub manifest: Manifest,
-}
-
-impl Versioned for Stored {
-    const NAME: &'static str = "stored snapshot manifest";
-}
-
 impl Manifest {
     pub(super) fn new(index: u64, mark: Vec<u8>, files: Vec<ManifestFile>) -> Manifest {
         let mut list = crc32fast::Hasher::new();
@@ -57,10 +45,6 @@ impl Manifest {
             list.update(&file.crc32.to_be_bytes());
         }
         Manifest { id: format!("{index}-{:08x}", list.finalize()), index, mark, files }
-    }
-
-    fn file(&self, name: &str) -> Option<&ManifestFile> {
-        self.files.binary_search_by(|file| file.name.as_str().cmp(name)).ok().map(|place| &self.files[place])
     }
 
     pub fn total_bytes(&self) -> u64 {
@@ -89,22 +73,10 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.len() <= 255 && name.chars().all(allowed) && name != "." && name != ".."
 }
 
-/// Lists the files of a directory with sizes and checksums. A file that it shares with a directory whose manifest is
-/// known keeps the checksum it has there: what rots on the disk meanwhile is then found by who receives it.
-pub(super) fn checksum_files(
-    disk: &dyn Disk,
-    directory: &str,
-    known: Option<(String, &Manifest)>,
-) -> StoreResult<Vec<ManifestFile>> {
+/// Lists the files of a directory with sizes and checksums.
+pub(super) fn checksum_files(disk: &dyn Disk, directory: &str) -> StoreResult<Vec<ManifestFile>> {
     let checksum = |(name, bytes): (String, u64)| {
         let path = format!("{directory}/{name}");
-        if let Some((before, manifest)) = &known
-            && let Some(file) = manifest.file(&name)
-            && file.bytes == bytes
-            && disk.is_same_file(&path, &format!("{before}/{name}"))?
-        {
-            return Ok(file.clone());
-        }
         let mut hasher = crc32fast::Hasher::new();
         let mut offset = 0;
         while offset < bytes {

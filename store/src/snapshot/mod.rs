@@ -3,15 +3,17 @@
 //! On the disk:
 //!
 //! ```text
-//! state/CURRENT            number of the generation in use
-//! state/<generation>/      the state's database
-//! snapshots/<number>/files/    a checkpoint of a state, never opened as a database
-//! snapshots/<number>/manifest  written last: without it the snapshot is not complete
+//! state/CURRENT        number of the generation in use
+//! state/<generation>/  the state's database; one that is on its way in, until it is installed
+//! snapshots/<number>/  a checkpoint of a state, never opened as a database
 //! ```
 //!
-//! [`Snapshots`] owns both directories. Its duties: a snapshot counts only when all of it is durable; one is kept, and
-//! those that somebody still reads; a crash at any point leaves one state that opens, the old or the new one. It knows
-//! nothing of tables, and what the mark means only its owner knows.
+//! A snapshot's files are for another node to read and for nothing else: they are made when one asks, and a start finds
+//! none. What the log may be purged up to is the state's own durability, not theirs.
+//!
+//! [`Snapshots`] owns both directories. Its duties: the last snapshot is kept until it is released, and those that
+//! somebody still reads; a crash at any point leaves one state that opens, the old or the new one. It knows nothing of
+//! tables, and what the mark means only its owner knows.
 
 mod directory;
 mod manifest;
@@ -19,11 +21,9 @@ mod receive;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use campanile_model::codec;
-
 use self::directory::Directory;
+use self::manifest::checksum_files;
 pub use self::manifest::{Manifest, ManifestFile};
-use self::manifest::{Stored, checksum_files};
 pub use self::receive::{Received, Receiving};
 use crate::engine::{Disk, Engine, Family, Purpose};
 use crate::{StoreError, StoreResult};
@@ -39,7 +39,7 @@ const FIRST_GENERATION: u64 = 1;
 pub struct Snapshot {
     manifest: Manifest,
     disk: Arc<dyn Disk>,
-    directory: Arc<Directory>,
+    directory: Directory,
 }
 
 impl Snapshot {
@@ -53,7 +53,7 @@ impl Snapshot {
         let Some(ManifestFile { name, .. }) = self.manifest.files.get(file) else {
             return Err(StoreError::Refused(format!("snapshot {} has no file {file}", self.manifest.id)));
         };
-        Ok(self.disk.read_at(&format!("{}/{name}", files_of(self.directory.name())), offset, max)?)
+        Ok(self.disk.read_at(&format!("{}/{name}", self.directory.name()), offset, max)?)
     }
 }
 
@@ -74,16 +74,8 @@ impl Generation {
 /// A snapshot half taken: what [`Snapshots::begin`] leaves for [`Snapshots::finish`].
 pub struct Taking {
     directory: Directory,
-    generation: u64,
     index: u64,
     mark: Vec<u8>,
-}
-
-/// A snapshot just taken, and the one it takes the place of.
-pub struct Taken {
-    pub snapshot: Arc<Snapshot>,
-    /// Its files are removed with the last who holds it, which may take a while: not for threads that serve others.
-    pub replaced: Option<Arc<Snapshot>>,
 }
 
 /// The snapshots of a disk, and which generation of the state is in use.
@@ -95,9 +87,8 @@ pub struct Snapshots {
 
 struct Inner {
     latest: Option<Arc<Snapshot>>,
-    /// The next snapshot's directory; numbers are not used twice.
+    /// For directories of snapshots and of generations; not used twice.
     next_number: u64,
-    generation: u64,
     generation_directory: Arc<Directory>,
 }
 
@@ -113,114 +104,86 @@ impl Snapshots {
                 disk.remove_dir(&other)?;
             }
         }
-        let (latest, next_number) = clean_snapshots(&disk, generation)?;
+        disk.remove_dir(SNAPSHOTS)?;
 
         let directory = Arc::new(Directory::kept(disk.clone(), directory));
-        let inner = Inner { latest, next_number, generation, generation_directory: directory.clone() };
+        let inner = Inner { latest: None, next_number: generation + 1, generation_directory: directory.clone() };
         let snapshots = Snapshots { disk, families: families.to_vec(), inner: Mutex::new(inner) };
         Ok((snapshots, Arc::new(Generation { engine, _directory: directory })))
     }
 
+    /// The last snapshot taken, unless it was released.
     pub fn latest(&self) -> Option<Arc<Snapshot>> {
         self.inner().latest.clone()
+    }
+
+    /// Keeps no snapshot of before this index any longer: its files go with the last who reads them. That may be here,
+    /// and takes a while.
+    pub fn release_before(&self, index: u64) {
+        let _released = self.inner().latest.take_if(|latest| latest.manifest.index < index);
     }
 
     /// First half of taking a snapshot: a checkpoint of the engine, which stands at this index and mark. Nothing may be
     /// written to the engine until this returns; a [`Engine::flush`] before makes that short.
     pub fn begin(&self, engine: &dyn Engine, index: u64, mark: Vec<u8>) -> StoreResult<Taking> {
-        let (directory, generation) = self.new_directory();
+        let (_, directory) = self.new_directory(SNAPSHOTS);
         engine.flush()?;
-        engine.checkpoint(&files_of(directory.name()))?;
-        Ok(Taking { directory, generation, index, mark })
+        engine.checkpoint(directory.name())?;
+        Ok(Taking { directory, index, mark })
     }
 
-    /// Second half: finds the files' checksums, and keeps the snapshot as the latest. Writes go on meanwhile. Only files
-    /// that the snapshot before did not have are read: what a snapshot costs follows what was written since.
-    pub fn finish(&self, taking: Taking) -> StoreResult<Taken> {
-        let Taking { directory, generation, index, mark } = taking;
-        let before = self.latest();
-        let known = before.as_deref().map(|snapshot| (files_of(snapshot.directory.name()), &snapshot.manifest));
-        let files = checksum_files(&*self.disk, &files_of(directory.name()), known)?;
-        let snapshot = self.complete(directory, generation, Manifest::new(index, mark, files))?;
-        let replaced = publish(&mut self.inner(), snapshot.clone());
-        Ok(Taken { snapshot, replaced })
+    /// Second half: reads the files for their checksums, and keeps the snapshot as the latest, unless a later one has
+    /// come meanwhile. Writes go on.
+    pub fn finish(&self, taking: Taking) -> StoreResult<Arc<Snapshot>> {
+        let Taking { directory, index, mark } = taking;
+        let files = checksum_files(&*self.disk, directory.name())?;
+        let manifest = Manifest::new(index, mark, files);
+        let snapshot = Arc::new(Snapshot { manifest, disk: self.disk.clone(), directory });
+        // Removed when the lock is released.
+        let mut _replaced = None;
+        let mut inner = self.inner();
+        if inner.latest.as_ref().is_none_or(|latest| latest.manifest.index <= index) {
+            _replaced = inner.latest.replace(snapshot.clone());
+        }
+        drop(inner);
+        Ok(snapshot)
     }
 
     /// Begins to receive the snapshot that a peer described so.
     pub fn receive(&self, manifest: Manifest) -> StoreResult<Receiving> {
-        let (directory, _) = self.new_directory();
-        Receiving::begin(self.disk.clone(), directory, manifest)
+        let (generation, directory) = self.new_directory(STATES);
+        Receiving::begin(self.disk.clone(), generation, directory, manifest)
     }
 
-    /// Makes the received state the one in use, and the received snapshot the latest. The state before it stays open
-    /// for those who hold its [`Generation`]. The switch is the pointer file's replacement: before it the old state is
-    /// what a restart finds, after it the new one.
+    /// Makes the received state the one in use. The state before it stays open for those who hold its [`Generation`].
+    /// The switch is the pointer file's replacement: before it the old state is what a restart finds, after it the new
+    /// one.
     pub fn install(&self, received: Received) -> StoreResult<Arc<Generation>> {
-        let (directory, manifest) = received.into_parts();
-        // Removed when the lock is released.
-        let _replaced;
-        // Held to the end: there is one next generation.
+        let Received { generation, directory, .. } = received;
+        let engine = self.disk.open(directory.name(), Purpose::State, &self.families)?;
+        // Held to the end: pointer and memory change together.
         let mut inner = self.inner();
-        let generation = inner.generation + 1;
-        let name = generation_name(generation);
-        // What is served to peers must stay as it is, so the database is a copy.
-        self.disk.copy_checkpoint(&files_of(directory.name()), &name)?;
-        let new_directory = Directory::temporary(self.disk.clone(), name.clone());
-        let engine = self.disk.open(&name, Purpose::State, &self.families)?;
-        let snapshot = self.complete(directory, generation, manifest)?;
-
         // If the pointer's write fails, it may still be on the disk: nothing it could mean may be removed.
-        new_directory.keep();
-        snapshot.directory.keep();
+        directory.keep();
         self.disk.write_file(POINTER, pointer_content(generation).as_bytes())?;
 
-        let new_directory = Arc::new(new_directory);
-        inner.generation = generation;
-        std::mem::replace(&mut inner.generation_directory, new_directory.clone()).remove_when_unused();
-        _replaced = publish(&mut inner, snapshot);
-        Ok(Arc::new(Generation { engine, _directory: new_directory }))
+        let directory = Arc::new(directory);
+        std::mem::replace(&mut inner.generation_directory, directory.clone()).remove_when_unused();
+        Ok(Arc::new(Generation { engine, _directory: directory }))
     }
 
-    /// A directory for a new snapshot, which goes with its owner unless it is kept, and the generation in use.
-    fn new_directory(&self) -> (Directory, u64) {
+    /// A new directory and its number. It goes with its owner, unless it is kept.
+    fn new_directory(&self, parent: &str) -> (u64, Directory) {
         let mut inner = self.inner();
         let number = inner.next_number;
         inner.next_number += 1;
-        (Directory::temporary(self.disk.clone(), format!("{SNAPSHOTS}/{number:010}")), inner.generation)
-    }
-
-    /// Writes the manifest: from here on the snapshot is found after a restart, if that runs this generation.
-    fn complete(&self, directory: Directory, generation: u64, manifest: Manifest) -> StoreResult<Arc<Snapshot>> {
-        let stored = Stored { generation, manifest };
-        self.disk.write_file(&manifest_of(directory.name()), &codec::encode(&stored))?;
-        let disk = self.disk.clone();
-        Ok(Arc::new(Snapshot { manifest: stored.manifest, disk, directory: Arc::new(directory) }))
+        (number, Directory::temporary(self.disk.clone(), format!("{parent}/{number}")))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // What is under the lock changes in single steps, so it is whole even if a holder panicked.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Makes this snapshot the latest, unless a later one has come meanwhile; then it goes when nobody reads it. Returns the
-/// one it replaces, which is removed when nobody holds it.
-fn publish(inner: &mut Inner, snapshot: Arc<Snapshot>) -> Option<Arc<Snapshot>> {
-    if inner.latest.as_ref().is_some_and(|latest| latest.manifest.index > snapshot.manifest.index) {
-        return None;
-    }
-    snapshot.directory.keep();
-    let before = inner.latest.replace(snapshot)?;
-    before.directory.remove_when_unused();
-    Some(before)
-}
-
-fn files_of(snapshot: &str) -> String {
-    format!("{snapshot}/files")
-}
-
-fn manifest_of(snapshot: &str) -> String {
-    format!("{snapshot}/manifest")
 }
 
 fn generation_name(generation: u64) -> String {
@@ -250,53 +213,4 @@ fn current_generation(disk: &dyn Disk) -> StoreResult<u64> {
         return Err(StoreError::Corrupt(format!("{POINTER} names generation {generation}, which is not there")));
     }
     Ok(generation)
-}
-
-/// Finds the latest complete snapshot and removes all others. Returns the next free number too.
-fn clean_snapshots(disk: &Arc<dyn Disk>, generation: u64) -> StoreResult<(Option<Arc<Snapshot>>, u64)> {
-    let mut latest: Option<Snapshot> = None;
-    let mut next_number = 0;
-    for entry in disk.list_dirs(SNAPSHOTS)? {
-        let name = format!("{SNAPSHOTS}/{entry}");
-        if let Ok(number) = entry.parse::<u64>() {
-            next_number = next_number.max(number + 1);
-        }
-        let Some(manifest) = complete_manifest(&**disk, &name, generation)? else {
-            disk.remove_dir(&name)?;
-            continue;
-        };
-        let directory = Arc::new(Directory::kept(disk.clone(), name));
-        let snapshot = Snapshot { manifest, disk: disk.clone(), directory };
-        // Names come in ascending order, so of two at one index the one taken later wins.
-        let older = match latest.take() {
-            Some(found) if found.manifest.index > snapshot.manifest.index => {
-                latest = Some(found);
-                Some(snapshot)
-            }
-            found => {
-                latest = Some(snapshot);
-                found
-            }
-        };
-        if let Some(older) = older {
-            disk.remove_dir(older.directory.name())?;
-        }
-    }
-    Ok((latest.map(Arc::new), next_number))
-}
-
-/// The manifest of a snapshot that is complete. One received for a generation that never came into use is none: it
-/// may be ahead of the state.
-fn complete_manifest(disk: &dyn Disk, snapshot: &str, generation: u64) -> StoreResult<Option<Manifest>> {
-    let Some(bytes) = disk.read_file(&manifest_of(snapshot))? else { return Ok(None) };
-    let stored: Stored = codec::decode(&bytes)
-        .map_err(|source| StoreError::Codec { what: "manifest of a snapshot on this disk", source })?;
-    if stored.generation > generation {
-        return Ok(None);
-    }
-    // A removal that a crash cut short may have left the manifest.
-    let found = disk.list(&files_of(snapshot))?;
-    let wanted = stored.manifest.files.iter().map(|file| (&file.name, file.bytes));
-    let is_whole = wanted.eq(found.iter().map(|(name, bytes)| (name, *bytes)));
-    Ok(is_whole.then_some(stored.manifest))
 }

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use super::directory::Directory;
-use super::files_of;
 use super::manifest::Manifest;
 use crate::engine::Disk;
 use crate::{StoreError, StoreResult};
 
 pub struct Receiving {
     disk: Arc<dyn Disk>,
+    generation: u64,
     directory: Directory,
     manifest: Manifest,
     /// What has come of each file of the manifest.
@@ -24,7 +24,13 @@ struct Arrived {
 }
 
 impl Receiving {
-    pub(super) fn begin(disk: Arc<dyn Disk>, directory: Directory, manifest: Manifest) -> StoreResult<Receiving> {
+    /// What comes lies in `directory`, as the database of this generation.
+    pub(super) fn begin(
+        disk: Arc<dyn Disk>,
+        generation: u64,
+        directory: Directory,
+        manifest: Manifest,
+    ) -> StoreResult<Receiving> {
         manifest.check()?;
         let free_bytes = disk.space()?.free_bytes;
         if manifest.total_bytes() > free_bytes {
@@ -33,10 +39,10 @@ impl Receiving {
         }
         // Every file is there from the beginning, also those that are empty.
         for file in &manifest.files {
-            disk.append(&format!("{}/{}", files_of(directory.name()), file.name), &[])?;
+            disk.append(&format!("{}/{}", directory.name(), file.name), &[])?;
         }
         let arrived = vec![Arrived::default(); manifest.files.len()];
-        Ok(Receiving { disk, directory, manifest, arrived })
+        Ok(Receiving { disk, generation, directory, manifest, arrived })
     }
 
     pub fn manifest(&self) -> &Manifest {
@@ -60,7 +66,7 @@ impl Receiving {
         if bytes.len() as u64 > wanted.bytes - arrived.bytes {
             return refuse(format!("{} has {} bytes, and more have come", wanted.name, wanted.bytes));
         }
-        self.disk.append(&format!("{}/{}", files_of(self.directory.name()), wanted.name), bytes)?;
+        self.disk.append(&format!("{}/{}", self.directory.name(), wanted.name), bytes)?;
         arrived.checksum.update(bytes);
         arrived.bytes += bytes.len() as u64;
         Ok(())
@@ -77,23 +83,20 @@ impl Receiving {
                 return Err(StoreError::Refused(format!("{} has another checksum than it should", wanted.name)));
             }
         }
-        self.disk.sync_dir(&files_of(self.directory.name()))?;
-        Ok(Received { directory: self.directory, manifest: self.manifest })
+        self.disk.sync_dir(self.directory.name())?;
+        Ok(Received { generation: self.generation, directory: self.directory, manifest: self.manifest })
     }
 }
 
 /// A snapshot that has come whole and is durable, to be installed.
 pub struct Received {
-    directory: Directory,
+    pub(super) generation: u64,
+    pub(super) directory: Directory,
     manifest: Manifest,
 }
 
 impl Received {
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
-    }
-
-    pub(super) fn into_parts(self) -> (Directory, Manifest) {
-        (self.directory, self.manifest)
     }
 }

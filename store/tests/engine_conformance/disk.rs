@@ -12,7 +12,6 @@ on_both!(
     directories_are_listed_in_order,
     a_directory_is_removed_with_all_in_it,
     no_name_leads_out_of_the_disk,
-    files_of_one_content_are_two_files,
     there_is_space,
 );
 
@@ -74,19 +73,8 @@ fn no_name_leads_out_of_the_disk(bench: Bench) {
         assert_eq!(disk.append(name, b"").unwrap_err().kind(), ErrorKind::InvalidInput);
         assert_eq!(disk.remove_dir(name).unwrap_err().kind(), ErrorKind::InvalidInput);
         assert!(disk.list(name).is_err() && disk.list_dirs(name).is_err() && disk.sync_dir(name).is_err());
-        assert!(disk.copy_checkpoint("a", name).is_err() && disk.read_at(name, 0, 1).is_err());
-        assert!(disk.is_same_file("a", name).is_err() && disk.is_same_file(name, "a").is_err());
-        assert!(disk.open(name, Purpose::State, &[]).is_err());
+        assert!(disk.read_at(name, 0, 1).is_err() && disk.open(name, Purpose::State, &[]).is_err());
     }
-}
-
-fn files_of_one_content_are_two_files(bench: Bench) {
-    let disk = bench.disk;
-    disk.append("one/000001.sst", b"x").unwrap();
-    disk.append("two/000001.sst", b"x").unwrap();
-    assert!(!disk.is_same_file("one/000001.sst", "two/000001.sst").unwrap());
-    assert!(!disk.is_same_file("one/000001.sst", "nowhere/000001.sst").unwrap());
-    assert!(!disk.is_same_file("nowhere/000001.sst", "nowhere/000001.sst").unwrap());
 }
 
 fn there_is_space(bench: Bench) {

@@ -24,7 +24,6 @@ on_both!(
     a_checkpoint_is_an_independent_database,
     a_checkpoint_holds_unsynced_writes,
     a_checkpoint_replaces_nothing,
-    a_copied_checkpoint_leaves_the_original_alone,
     synced_writes_survive_reopening,
     families_are_fixed,
     statistics_are_told_once_each_and_follow_what_is_written,
@@ -237,35 +236,6 @@ fn a_checkpoint_replaces_nothing(bench: Bench) {
     engine.checkpoint("copy").unwrap();
     assert!(engine.checkpoint("copy").is_err());
     assert!(engine.checkpoint("../copy").is_err());
-}
-
-fn a_copied_checkpoint_leaves_the_original_alone(bench: Bench) {
-    let disk = &bench.disk;
-    let engine = open(disk, "db", Purpose::State);
-    engine.write(put(A, "k", "v")).unwrap();
-    engine.checkpoint("copy").unwrap();
-    drop(engine);
-    let content = || -> Vec<(String, Vec<u8>)> {
-        let files = disk.list("copy").unwrap();
-        files
-            .into_iter()
-            .map(|(name, _)| (name.clone(), disk.read_file(&format!("copy/{name}")).unwrap().unwrap()))
-            .collect()
-    };
-    let before = content();
-    disk.append("target/left over", b"from a crash").unwrap();
-    disk.copy_checkpoint("copy", "target").unwrap();
-    assert!(disk.read_file("target/left over").unwrap().is_none());
-
-    let engine = open(disk, "target", Purpose::State);
-    assert_eq!(rows(&*engine, A), ["k=v"]);
-    for round in 0..3 {
-        engine.write(put(A, "k", &format!("changed {round}"))).unwrap();
-        engine.flush().unwrap();
-    }
-    drop(engine);
-    assert_eq!(content(), before);
-    assert_eq!(rows(&*open(disk, "copy", Purpose::State), A), ["k=v"]);
 }
 
 fn synced_writes_survive_reopening(bench: Bench) {

@@ -29,8 +29,7 @@ fn values(reader: &(impl Read + ?Sized)) -> Vec<String> {
 }
 
 fn take(snapshots: &Snapshots, engine: &Arc<dyn Engine>, index: u64) -> StoreResult<Arc<Snapshot>> {
-    let taking = snapshots.begin(&**engine, index, format!("mark {index}").into_bytes())?;
-    snapshots.finish(taking).map(|taken| taken.snapshot)
+    snapshots.finish(snapshots.begin(&**engine, index, format!("mark {index}").into_bytes())?)
 }
 
 /// Sends a snapshot in small pieces.
@@ -82,11 +81,11 @@ macro_rules! on_both {
 }
 
 on_both!(
-    a_snapshot_is_found_again,
+    a_snapshot_is_of_one_life,
     only_the_latest_and_those_being_read_are_kept,
     a_later_snapshot_is_not_replaced_by_an_earlier_one,
+    a_released_snapshot_goes_when_nobody_reads_it,
     a_state_travels,
-    an_installed_state_is_independent_of_its_snapshot,
     leftovers_are_removed_at_the_start,
     what_does_not_fit_the_manifest_is_refused,
     harm_on_the_way_is_noticed,
@@ -94,16 +93,17 @@ on_both!(
     a_lost_state_is_not_taken_for_an_empty_one,
 );
 
-fn a_snapshot_is_found_again(disk: Arc<dyn Disk>, _: Arc<dyn Disk>) {
+fn a_snapshot_is_of_one_life(disk: Arc<dyn Disk>, _: Arc<dyn Disk>) {
     let (snapshots, generation) = open(&disk);
     assert!(snapshots.latest().is_none());
     write(generation.engine(), 1, "a");
-    let taken = take(&snapshots, generation.engine(), 7).unwrap().manifest().clone();
-    assert_eq!((taken.index, taken.mark.as_slice()), (7, &b"mark 7"[..]));
-    assert!(taken.total_bytes() > 0);
-    drop((snapshots, generation));
+    let taken = take(&snapshots, generation.engine(), 7).unwrap();
+    assert_eq!((taken.manifest().index, taken.manifest().mark.as_slice()), (7, &b"mark 7"[..]));
+    assert!(taken.manifest().total_bytes() > 0);
+    assert_eq!(snapshots.latest().unwrap().manifest(), taken.manifest());
+    drop((taken, snapshots, generation));
     let (snapshots, generation) = open(&disk);
-    assert_eq!(snapshots.latest().unwrap().manifest(), &taken);
+    assert!(snapshots.latest().is_none());
     assert_eq!(values(&**generation.engine()), ["a"]);
 }
 
@@ -136,66 +136,60 @@ fn a_later_snapshot_is_not_replaced_by_an_earlier_one(disk: Arc<dyn Disk>, _: Ar
     assert_eq!(disk.list_dirs("snapshots").unwrap().len(), 1);
 }
 
+fn a_released_snapshot_goes_when_nobody_reads_it(disk: Arc<dyn Disk>, _: Arc<dyn Disk>) {
+    let (snapshots, generation) = open(&disk);
+    let count = || disk.list_dirs("snapshots").unwrap().len();
+    let read = take(&snapshots, generation.engine(), 3).unwrap();
+    snapshots.release_before(3);
+    assert!(snapshots.latest().is_some(), "it is not of before");
+    snapshots.release_before(4);
+    assert!(snapshots.latest().is_none());
+    assert_eq!(count(), 1);
+    drop(read);
+    assert_eq!(count(), 0);
+}
+
 fn a_state_travels(from: Arc<dyn Disk>, to: Arc<dyn Disk>) {
     let sent = sender(&from);
     let (snapshots, old) = open(&to);
     write(old.engine(), 9, "old");
-    take(&snapshots, old.engine(), 5).unwrap();
     let view = old.engine().snapshot();
 
     let new = snapshots.install(transfer(&sent, &snapshots).unwrap()).unwrap();
     assert_eq!(values(&**new.engine()), ["a", "b"]);
-    assert_eq!(snapshots.latest().unwrap().manifest(), sent.manifest());
     assert_eq!(values(&*view), ["old"], "who reads the old state goes on reading");
     assert_eq!(to.list_dirs("state").unwrap(), ["1", "2"]);
     drop(view);
     drop(old);
     assert_eq!(to.list_dirs("state").unwrap(), ["2"]);
-    assert_eq!(to.list_dirs("snapshots").unwrap().len(), 1);
 
     write(new.engine(), 3, "c");
     new.engine().flush().unwrap();
     drop((snapshots, new));
     let (snapshots, generation) = open(&to);
     assert_eq!(values(&**generation.engine()), ["a", "b", "c"]);
-    assert_eq!(snapshots.latest().unwrap().manifest(), sent.manifest());
-}
 
-fn an_installed_state_is_independent_of_its_snapshot(from: Arc<dyn Disk>, to: Arc<dyn Disk>) {
-    let sent = sender(&from);
-    let (snapshots, old) = open(&to);
-    let new = snapshots.install(transfer(&sent, &snapshots).unwrap()).unwrap();
-    drop(old);
-    for round in 0..5 {
-        write(new.engine(), 1, &format!("changed {round}"));
-        new.engine().flush().unwrap();
-    }
-    // Sent back from here, it is still what it was.
+    // And back to where it came from.
+    let returned = take(&snapshots, generation.engine(), 200).unwrap();
     let (origin, _generation) = open(&from);
-    let returned = transfer(&snapshots.latest().unwrap(), &origin).unwrap();
-    assert_eq!(returned.manifest(), sent.manifest());
-    let installed = origin.install(returned).unwrap();
-    assert_eq!(values(&**installed.engine()), ["a", "b"]);
+    let installed = origin.install(transfer(&returned, &origin).unwrap()).unwrap();
+    assert_eq!(values(&**installed.engine()), ["a", "b", "c"]);
+    assert_eq!(values(&**generation.engine()), ["a", "b", "c"]);
 }
 
 fn leftovers_are_removed_at_the_start(disk: Arc<dyn Disk>, _: Arc<dyn Disk>) {
     let (snapshots, generation) = open(&disk);
     write(generation.engine(), 1, "a");
-    take(&snapshots, generation.engine(), 3).unwrap();
+    generation.engine().flush().unwrap();
     drop((snapshots, generation));
-    disk.append("snapshots/0000000009/files/half", b"received").unwrap();
-    disk.append("state/7/half", b"copied").unwrap();
+    disk.append("snapshots/9/half", b"taken").unwrap();
+    disk.append("snapshots/0000000008/files/half", b"as builds before 2026-11-23 kept them").unwrap();
+    disk.append("state/7/half", b"received").unwrap();
     let (snapshots, generation) = open(&disk);
-    assert_eq!(disk.list_dirs("snapshots").unwrap().len(), 1);
+    assert!(disk.list_dirs("snapshots").unwrap().is_empty());
     assert_eq!(disk.list_dirs("state").unwrap(), ["1"]);
-    assert_eq!(snapshots.latest().unwrap().manifest().index, 3);
+    assert!(snapshots.latest().is_none());
     assert_eq!(values(&**generation.engine()), ["a"]);
-
-    // A snapshot that lost a file is none.
-    let name = disk.list_dirs("snapshots").unwrap().remove(0);
-    drop((snapshots, generation));
-    disk.append(&format!("snapshots/{name}/files/more"), b"than the manifest says").unwrap();
-    assert!(open(&disk).0.latest().is_none());
 }
 
 fn refused<T>(result: StoreResult<T>) -> bool {
@@ -221,7 +215,7 @@ fn what_does_not_fit_the_manifest_is_refused(from: Arc<dyn Disk>, to: Arc<dyn Di
     assert!(refused(receiving.write(large, bytes.len() as u64, b"x")), "one byte too much");
     drop(receiving);
     assert!(refused(snapshots.receive(sent.manifest().clone()).unwrap().finish()), "nothing has come");
-    assert!(to.list_dirs("snapshots").unwrap().is_empty(), "what came is gone");
+    assert_eq!(to.list_dirs("state").unwrap(), ["1"], "what came is gone");
 }
 
 fn harm_on_the_way_is_noticed(from: Arc<dyn Disk>, to: Arc<dyn Disk>) {
@@ -238,42 +232,6 @@ fn harm_on_the_way_is_noticed(from: Arc<dyn Disk>, to: Arc<dyn Disk>) {
         receiving.write(number, 0, &bytes).unwrap();
     }
     assert!(refused(receiving.finish()));
-}
-
-/// The databases of the real disk never change a table once it is written, and a checkpoint links it.
-#[cfg(not(madsim))]
-#[test]
-fn what_a_snapshot_shares_with_the_one_before_is_not_read_again() {
-    use std::os::unix::fs::FileExt;
-
-    use campanile_store::engine::FsDisk;
-
-    let tables = |snapshot: &Snapshot| {
-        let files = snapshot.manifest().files.iter().cloned().enumerate();
-        files.filter(|(_, file)| file.name.ends_with(".sst")).collect::<Vec<_>>()
-    };
-    let checksum = |snapshot: &Snapshot, file| crc32fast::hash(&snapshot.read(file, 0, usize::MAX).unwrap());
-    let directory = tempfile::tempdir().unwrap();
-    let disk: Arc<dyn Disk> = Arc::new(FsDisk::open(directory.path()).unwrap());
-    let (snapshots, generation) = open(&disk);
-    write(generation.engine(), 1, "a");
-    let first = take(&snapshots, generation.engine(), 1).unwrap();
-    let [(place, shared)] = &tables(&first)[..] else { panic!("one table") };
-
-    // It rots: whoever read it now would find another checksum.
-    let name = disk.list_dirs("snapshots").unwrap().remove(0);
-    let path = directory.path().join(format!("snapshots/{name}/files/{}", shared.name));
-    let file = std::fs::File::options().write(true).open(path).unwrap();
-    file.write_all_at(b"rot", shared.bytes / 2).unwrap();
-    assert_ne!(checksum(&first, *place), shared.crc32);
-
-    write(generation.engine(), 2, "b");
-    let second = take(&snapshots, generation.engine(), 2).unwrap();
-    let [(_, kept), (place, new)] = &tables(&second)[..] else { panic!("two tables") };
-    assert_eq!(kept, shared);
-    assert_eq!(checksum(&second, *place), new.crc32);
-    let (receiver, _generation) = open(&MemDisk::new().attach());
-    assert!(refused(transfer(&second, &receiver)), "who receives it notices");
 }
 
 fn hostile_manifests_are_refused(from: Arc<dyn Disk>, to: Arc<dyn Disk>) {

@@ -285,33 +285,6 @@ impl Disk for Attached {
         Ok(())
     }
 
-    fn copy_checkpoint(&self, from: &str, to: &str) -> io::Result<()> {
-        path::check(to)?;
-        let mut platter = self.platter()?;
-        platter.check_room()?;
-        platter.check_sync()?;
-        platter.remove(to);
-        let inside = format!("{from}/");
-        let copies: Vec<(String, File)> = platter
-            .files
-            .range(inside.clone()..)
-            .take_while(|(name, _)| name.starts_with(&inside))
-            .map(|(name, file)| {
-                let copy = File { content: file.content.clone(), durable: Some(file.content.len()) };
-                (format!("{to}/{}", &name[inside.len()..]), copy)
-            })
-            .collect();
-        platter.files.extend(copies);
-        Ok(())
-    }
-
-    /// Every checkpoint is a copy of all rows.
-    fn is_same_file(&self, one: &str, other: &str) -> io::Result<bool> {
-        path::check(one)?;
-        path::check(other)?;
-        Ok(false)
-    }
-
     fn space(&self) -> io::Result<Space> {
         let platter = self.platter()?;
         let used: u64 = platter.files.values().map(|file| file.content.len() as u64).sum::<u64>()
