@@ -40,6 +40,10 @@ impl Latencies {
         self.0.is_empty()
     }
 
+    pub fn mean_ms(&self) -> f64 {
+        self.0.mean() / 1000.0
+    }
+
     pub fn p50_ms(&self) -> f64 {
         self.0.value_at_quantile(0.5) as f64 / 1000.0
     }
@@ -71,6 +75,7 @@ mod tests {
         }
         latencies.record_us(-5);
         assert_eq!(latencies.len(), 101);
+        assert!((latencies.mean_ms() - 50.0).abs() < 0.1, "{}", latencies.mean_ms());
         assert!((latencies.p50_ms() - 50.0).abs() < 0.1, "{latencies}");
         assert!((latencies.p99_ms() - 99.0).abs() < 0.2, "{latencies}");
         assert!((latencies.max_ms() - 100.0).abs() < 0.1, "{latencies}");
