@@ -7,7 +7,9 @@
 //! although it could. So other seeds are tried too, for the plan is written out and a seed decides only what comes by
 //! chance: many where much is left out at once, one where single events are, and many again when that leads no further.
 //!
-//! Operations that are only needed in great number, because they fill the log, give way to one task that fires often.
+//! Operations that are only needed in great number, because they fill the log, give way to one task that fires often:
+//! with the faults of this seed, or, where it was an accident of this seed that those failed at all, with the faults of
+//! another that is broken in the same way.
 
 mod minimise;
 
@@ -43,6 +45,10 @@ const LARGE: usize = 20;
 const STANDING: &str = "standing-load";
 const STANDING_EVERY: &str = "100ms";
 const STANDING_EVERY_COARSE: &str = "6m";
+/// The faults of so many other seeds are tried with that task, if more than `LARGE` events are left when operations have
+/// been left out in pieces of this part of all.
+const OTHER_SEEDS: u64 = 200;
+const COARSE: usize = 64;
 /// So few events are small enough: nothing more is tried for them.
 const FEW: usize = 3;
 
@@ -78,8 +84,10 @@ struct Shrunk {
 impl Shrink {
     pub fn execute(self, simulator: &Simulator, out: Output) -> Result<End> {
         let folder = tempfile::tempdir().context("cannot make a temporary directory")?;
+        let scenario = self.case.read()?;
         let mut search = Search {
             simulator,
+            scenario: &scenario,
             seed: self.seed,
             planted: self.case.planted.as_deref(),
             file: folder.path().join("trial.toml"),
@@ -90,17 +98,13 @@ impl Shrink {
             most: self.max_trials,
             last: None,
         };
-        let scenario = self.case.read()?;
         let ended = search.run(self.case.scenario.as_deref(), self.seed)?;
         if ended.held() {
             bail!("seed {} holds: there is nothing to shrink", self.seed);
         }
         search.wanted = ended.broken().into_iter().collect();
-        let small = Small::new(draw::written_out(&scenario, self.seed));
+        let small = search.written_out(&scenario)?;
         let events_before = small.events();
-        if !search.fails(&small, 1)? {
-            bail!("the seed does not fail with what it draws written out: please report it");
-        }
         let small = search.smallest(small, |small, trials| {
             out.progress(&format!("{} events of {events_before} after {trials} trials", small.events()));
         })?;
@@ -178,13 +182,10 @@ impl Small {
 
     /// With a task that fires often instead of the operations.
     fn standing(&self) -> Self {
-        let every = if self.base.pace == Pace::Coarse { STANDING_EVERY_COARSE } else { STANDING_EVERY };
-        let url = format!("http://receiver/{STANDING}");
-        let spec = json!({"schedules": [{"every": every}], "target": {"http": {"url": url}}});
-        let spec = serde_json::from_value(spec).expect("a definition is well formed");
-        let mut small = Self { operations: Vec::new(), ..self.clone() };
-        small.base.workload.tasks.insert(STANDING.to_owned(), spec);
-        small.tasks.push(STANDING.to_owned());
+        let mut small = Self { base: standing(&self.base), operations: Vec::new(), ..self.clone() };
+        if !small.tasks.iter().any(|name| name == STANDING) {
+            small.tasks.push(STANDING.to_owned());
+        }
         small
     }
 
@@ -197,8 +198,23 @@ impl Small {
     }
 }
 
+/// A scenario with a task that fires often instead of operations, written out or to be drawn.
+fn standing(scenario: &Scenario) -> Scenario {
+    let every = if scenario.pace == Pace::Coarse { STANDING_EVERY_COARSE } else { STANDING_EVERY };
+    let url = format!("http://receiver/{STANDING}");
+    let spec = json!({"schedules": [{"every": every}], "target": {"http": {"url": url}}});
+    let spec = serde_json::from_value(spec).expect("a definition is well formed");
+    let mut scenario = scenario.clone();
+    scenario.workload.tasks.insert(STANDING.to_owned(), spec);
+    scenario.workload.operations.clear();
+    (scenario.workload.clients, scenario.workload.operations_per_second) = (0, 0);
+    scenario
+}
+
 struct Search<'s> {
     simulator: &'s Simulator,
+    /// As it was given: what seeds draw from.
+    scenario: &'s Scenario,
     /// The one under which the smallest case failed.
     seed: u64,
     planted: Option<&'s str>,
@@ -217,11 +233,20 @@ struct Search<'s> {
 
 impl Search<'_> {
     fn smallest(&mut self, mut small: Small, mut progress: impl FnMut(&Small, u64)) -> Result<Small> {
+        let mut first = true;
         loop {
             let before = (small.events(), small.span);
             // A shorter span makes every later trial cheaper.
             small = self.shorter(small)?;
             progress(&small, self.trials);
+            // Before anything is left out one by one: what only needs the log to grow may need hundreds of operations.
+            if small.events() > LARGE && !small.operations.is_empty() {
+                let standing = small.standing();
+                if self.fails(&standing, self.seeds.unwrap_or(SHARED))? {
+                    small = standing;
+                    progress(&small, self.trials);
+                }
+            }
             let whole = small.clone();
             small.faults = minimise(&whole.faults, |faults, of| {
                 self.tries(&Small { faults: faults.to_vec(), ..whole.clone() }, of)
@@ -229,16 +254,16 @@ impl Search<'_> {
             progress(&small, self.trials);
             let whole = small.clone();
             small.operations = minimise(&whole.operations, |operations, of| {
-                self.tries(&Small { operations: operations.to_vec(), ..whole.clone() }, of)
+                let case = || Small { operations: operations.to_vec(), ..whole.clone() };
+                Ok((!first || of <= COARSE) && self.tries(&case(), of)?)
             })?;
             progress(&small, self.trials);
-            // Once: with it there are no operations.
-            if small.operations.len() > LARGE {
-                let standing = small.standing();
-                if self.fails(&standing, MORE_SEEDS)? {
-                    small = standing;
-                    progress(&small, self.trials);
-                }
+            if first
+                && small.events() > LARGE
+                && let Some(other) = self.other()?
+            {
+                small = other;
+                progress(&small, self.trials);
             }
             let whole = small.clone();
             small.tasks =
@@ -247,12 +272,31 @@ impl Search<'_> {
             let stuck = (small.events(), small.span) == before;
             self.seeds = match self.seeds {
                 _ if self.trials >= self.most => return Ok(small),
-                _ if !stuck => None,
+                _ if !stuck || first => None,
                 None if small.events() > FEW => Some(SEEDS),
                 Some(SEEDS) if small.events() > LARGE => Some(MORE_SEEDS),
                 _ => return Ok(small),
             };
+            first = false;
         }
+    }
+
+    /// What the seed draws, written out: it must fail as it did when it was drawn.
+    fn written_out(&mut self, scenario: &Scenario) -> Result<Small> {
+        let small = Small::new(draw::written_out(scenario, self.seed));
+        if !self.fails(&small, 1)? {
+            bail!("seed {} does not fail with what it draws written out: please report it", self.seed);
+        }
+        Ok(small)
+    }
+
+    /// What another seed draws, with a task that fires often instead of operations, if one is broken as the whole was.
+    fn other(&mut self) -> Result<Option<Small>> {
+        let scenario = standing(self.scenario);
+        if !self.scenario_fails(&scenario, OTHER_SEEDS)? {
+            return Ok(None);
+        }
+        self.written_out(&scenario).map(Some)
     }
 
     /// Cuts the span as far as it goes, to the second.
@@ -276,9 +320,14 @@ impl Search<'_> {
         self.fails(small, self.seeds.unwrap_or((SHARED / of as u64).clamp(1, SEEDS)))
     }
 
-    /// Whether a case is broken as the whole was. One that nobody could write as a scenario counts as holding.
+    /// Whether a case is broken as the whole was.
     fn fails(&mut self, small: &Small, seeds: u64) -> Result<bool> {
-        let text = small.scenario().text()?;
+        self.scenario_fails(&small.scenario(), seeds)
+    }
+
+    /// The same of a scenario. One that nobody could write counts as holding.
+    fn scenario_fails(&mut self, scenario: &Scenario, seeds: u64) -> Result<bool> {
+        let text = scenario.text()?;
         if scenario::read_str(&text, &self.file).is_err() {
             return Ok(false);
         }
