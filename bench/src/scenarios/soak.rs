@@ -192,9 +192,8 @@ impl Soak {
         for task in &gone {
             self.due.0.remove(task);
         }
-        let client = &self.client;
-        let delete = |task: TaskId| async move { client.delete_task(&task.to_string(), DeleteTask::default()).await };
-        stream::iter(gone.into_iter().map(delete)).buffer_unordered(PARALLEL).try_collect::<Vec<_>>().await?;
+        let deletes = gone.into_iter().map(|task| delete(&self.client, task));
+        stream::iter(deletes).buffer_unordered(PARALLEL).try_collect::<Vec<_>>().await?;
         Ok(())
     }
 
@@ -208,6 +207,15 @@ impl Soak {
             self.due.arrived(delivery.occurrence.task, delivery.scheduled_at)?;
         }
         Ok(lateness)
+    }
+}
+
+/// The client repeats a delete whose answer was lost, and then the task is not there any more. That it was until now is
+/// told by its fires.
+async fn delete(client: &Client, task: TaskId) -> Result<()> {
+    match client.delete_task(&task.to_string(), DeleteTask::default()).await {
+        Err(error) if error.code() == Some("task_not_found") => Ok(()),
+        answer => Ok(answer.map(drop)?),
     }
 }
 
