@@ -66,14 +66,16 @@ pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
     let cpu_before = cluster.cpu()?;
     let mut samples: Vec<Sample> = Vec::new();
     let (mut fires, mut lateness, mut submits) = (0, Latencies::default(), Latencies::default());
+    let mut late = Latencies::default();
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while started.elapsed() < options.soak {
         second.tick().await;
         soak.insert(TURNOVER).await?;
+        late.add(&soak.take(&receiver)?);
         soak.delete(TURNOVER).await?;
         if started.elapsed() >= options.soak * (samples.len() as u32 + 1) / SAMPLES {
-            let late = soak.take(&receiver)?;
+            let late = std::mem::take(&mut late);
             let submitted = std::mem::take(&mut soak.submits);
             samples.push(Sample {
                 hours: started.elapsed().as_secs_f64() / 3600.0,
@@ -189,10 +191,7 @@ impl Soak {
     /// The oldest go. What they fired just before may still arrive, and is not looked at.
     async fn delete(&mut self, count: u64) -> Result<()> {
         let gone: Vec<TaskId> = self.tasks.drain(..(count as usize).min(self.tasks.len())).collect();
-        for task in &gone {
-            self.due.0.remove(task);
-        }
-        let deletes = gone.into_iter().map(|task| delete(&self.client, task));
+        let deletes = gone.into_iter().map(|task| delete(&self.client, task, self.due.0.remove(&task)));
         stream::iter(deletes).buffer_unordered(PARALLEL).try_collect::<Vec<_>>().await?;
         Ok(())
     }
@@ -210,11 +209,15 @@ impl Soak {
     }
 }
 
-/// The client repeats a delete whose answer was lost, and then the task is not there any more. That it was until now is
-/// told by its fires.
-async fn delete(client: &Client, task: TaskId) -> Result<()> {
+/// The client repeats a delete whose answer was lost, and then the task is not there any more. Its fires tell whether it
+/// was until now: `next` is due, and not long since.
+async fn delete(client: &Client, task: TaskId, next: Option<Timestamp>) -> Result<()> {
     match client.delete_task(&task.to_string(), DeleteTask::default()).await {
-        Err(error) if error.code() == Some("task_not_found") => Ok(()),
+        Err(error) if error.code() == Some("task_not_found") => {
+            let is_fresh = next.is_some_and(|next| next.saturating_add(LATEST) >= clock::now());
+            ensure!(is_fresh, "{task} is not there, and has not fired for {next:?}");
+            Ok(())
+        }
         answer => Ok(answer.map(drop)?),
     }
 }
