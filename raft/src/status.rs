@@ -25,8 +25,9 @@ pub struct Status {
     pub applied: u64,
     pub committed: u64,
     pub last_log: u64,
-    /// Index of the last entry in this node's latest snapshot (its state is durable up to there), and of the last one purged from its log.
+    /// Index of the last entry in this node's latest snapshot: its state is durable up to there.
     pub snapshot: u64,
+    /// Index of the last entry purged from its log.
     pub purged: u64,
     pub nodes: Vec<NodeStatus>,
 }

@@ -34,6 +34,13 @@ async fn a_node_away_past_the_purge_catches_up_by_snapshot() {
     put_on(cluster.replica(away), "and on").await;
     cluster.converge().await;
 
+    // The files that were made to be sent are gone with the next snapshot.
+    let disk = cluster.hosts[&leader].disk.attach();
+    let sent = || disk.list_dirs("snapshots").unwrap().len();
+    assert_eq!(sent(), 1);
+    cluster.replica(leader).trigger_snapshot().await;
+    until("what was sent is gone", || sent() == 0).await;
+
     // What was installed survives a power failure, with the log that followed.
     cluster.host(away).kill().await;
     cluster.host(away).start().await;

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use campanile_sim::scenario::Scenario;
 use serde_json::Value;
 
 const FAKE: &str = "tests/fake/simulator.sh";
@@ -42,6 +43,24 @@ fn scenario(folder: &Path, name: &str) -> PathBuf {
     );
     std::fs::write(&file, text).unwrap();
     file
+}
+
+/// The same with nothing left to draw: 6 faults and 40 operations.
+fn written_out(folder: &Path, name: &str) -> PathBuf {
+    let file = scenario(folder, name);
+    let plan = serde_json::from_str(include_str!("fake/plan.json")).unwrap();
+    let planned = campanile_sim::scenario::read(&file).unwrap().with_plan(&plan);
+    std::fs::write(&file, planned.text().unwrap()).unwrap();
+    file
+}
+
+/// What is left of a scenario that fails under a seed, and what was said of it.
+fn shrunk(file: &Path, seed: &str) -> (Scenario, Value) {
+    let smallest = file.with_extension("smallest");
+    let paths = [file, &smallest].map(|path| path.to_str().unwrap());
+    let ran = sim(&["shrink", paths[0], "--seed", seed, "--out", paths[1], "--json"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    (campanile_sim::scenario::read(&smallest).unwrap(), ran.json())
 }
 
 #[test]
@@ -144,17 +163,8 @@ fn a_hunt_makes_a_table_and_fails_where_a_bug_gets_away() {
 #[test]
 fn a_failing_seed_shrinks_to_what_it_needs() {
     let folder = tempfile::tempdir().unwrap();
-    let file = scenario(folder.path(), "needle");
-    let plan = serde_json::from_str(include_str!("fake/plan.json")).unwrap();
-    let written = campanile_sim::scenario::read(&file).unwrap().with_plan(&plan);
-    std::fs::write(&file, written.text().unwrap()).unwrap();
-    let smallest = folder.path().join("smallest.toml");
-    let small = smallest.to_str().unwrap();
-    let ran = sim(&["shrink", file.to_str().unwrap(), "--seed", "9", "--out", small, "--json"]);
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let json = ran.json();
+    let (scenario, json) = shrunk(&written_out(folder.path(), "needle"), "9");
     assert_eq!((&json["events_before"], &json["events"]), (&48.into(), &3.into()));
-    let scenario = campanile_sim::scenario::read(&smallest).unwrap();
     assert_eq!(scenario.faults.len(), 1);
     assert_eq!(scenario.faults[0].fault.name(), "kill");
     assert_eq!(scenario.workload.operations.len(), 1);
@@ -170,16 +180,21 @@ fn a_failing_seed_shrinks_to_what_it_needs() {
 #[test]
 fn operations_that_only_fill_the_log_shrink_to_one_task() {
     let folder = tempfile::tempdir().unwrap();
-    let file = scenario(folder.path(), "volume");
-    let plan = serde_json::from_str(include_str!("fake/plan.json")).unwrap();
-    let written = campanile_sim::scenario::read(&file).unwrap().with_plan(&plan);
-    std::fs::write(&file, written.text().unwrap()).unwrap();
-    let smallest = folder.path().join("smallest.toml");
-    let ran = sim(&["shrink", file.to_str().unwrap(), "--seed", "9", "--out", smallest.to_str().unwrap()]);
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let scenario = campanile_sim::scenario::read(&smallest).unwrap();
+    let (scenario, _) = shrunk(&written_out(folder.path(), "volume"), "9");
     assert_eq!((scenario.faults.len(), scenario.workload.operations.len()), (1, 0));
     assert_eq!(scenario.workload.tasks.keys().collect::<Vec<_>>(), ["standing-load"]);
+}
+
+#[test]
+fn what_fails_by_accident_shrinks_with_the_faults_of_another_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = scenario(folder.path(), "accident");
+    let drawn = "[workload]\nclients = 3\noperations_per_second = 2\n[swarm]\nevery = \"5s\"\n";
+    std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + drawn).unwrap();
+    let (scenario, json) = shrunk(&file, "9");
+    assert_eq!((scenario.faults.len(), scenario.workload.operations.len()), (1, 0));
+    assert_eq!(scenario.workload.tasks.keys().collect::<Vec<_>>(), ["standing-load"]);
+    assert!(json["seed"].as_u64() >= Some(60), "{json}");
 }
 
 #[test]
