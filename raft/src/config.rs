@@ -82,13 +82,28 @@ pub struct SnapshotPolicy {
     pub log_bytes: u64,
     /// After this long, if anything was applied meanwhile.
     pub interval: Duration,
-    /// Entries before the snapshot that are kept for followers that are a little behind.
-    pub keep_entries: u64,
+    /// About so many bytes of log are kept that a snapshot covers, for followers that are a little behind.
+    pub keep_bytes: u64,
+    /// And so many on the leader while a follower needs them: one that is down, or that is being sent the state and goes
+    /// on from there. One that needs more is sent the state.
+    pub keep_bytes_needed: u64,
+}
+
+impl SnapshotPolicy {
+    /// A snapshot after so many bytes of log; what is kept of it goes with that.
+    pub fn after(log_bytes: u64) -> Self {
+        Self {
+            log_bytes,
+            interval: Duration::from_secs(600),
+            keep_bytes: log_bytes / 2,
+            keep_bytes_needed: log_bytes.saturating_mul(4),
+        }
+    }
 }
 
 impl Default for SnapshotPolicy {
     fn default() -> Self {
-        Self { log_bytes: 128 << 20, interval: Duration::from_secs(600), keep_entries: 10_000 }
+        Self::after(128 << 20)
     }
 }
 
@@ -110,7 +125,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            log_cache_bytes: 16 << 20,
+            log_cache_bytes: 8 << 20,
             fire_bytes: 32 << 20,
             outcome_bytes: 16 << 20,
             api_bytes: 32 << 20,

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::beats::{self, Beats, Heard};
 use crate::clock::Clock;
-use crate::config::{ReplicaConfig, SnapshotPolicy};
+use crate::config::ReplicaConfig;
 use crate::effects::{EffectStream, Publisher};
 use crate::error::{MembershipError, ProposeError, ReadError, StartError};
 use crate::fatal::Fatal;
@@ -352,7 +352,6 @@ fn check(config: &ReplicaConfig) -> Result<(), StartError> {
 fn raft_config(config: &ReplicaConfig) -> Result<Config, StartError> {
     let timing = &config.timing;
     let millis = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    let SnapshotPolicy { keep_entries, .. } = config.snapshots;
     Config {
         cluster_name: "campanile".into(),
         heartbeat_interval: millis(timing.heartbeat),
@@ -361,10 +360,9 @@ fn raft_config(config: &ReplicaConfig) -> Result<Config, StartError> {
         enable_pre_vote: Some(true),
         // Reads and appends are bounded by bytes in the log store; entries vary too much in size to count.
         max_payload_entries: 256,
-        // Snapshots are triggered by `snapshots`, by bytes and time.
+        // Snapshots and purges are triggered by `snapshots`, by bytes and time.
         snapshot_policy: openraft::SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: keep_entries,
-        replication_lag_threshold: keep_entries.max(1000),
+        max_in_snapshot_log_to_keep: u64::MAX,
         // Not a deadline for a whole snapshot: the transfer has its own, chunk by chunk.
         install_snapshot_timeout: 3_600_000,
         removed_leader_step_down: StepDownPolicy::After(millis(timing.heartbeat) * 3),

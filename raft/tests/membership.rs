@@ -10,7 +10,7 @@ use campanile_raft::{MembershipError, ReplicaConfig, Role, StartError};
 use common::*;
 
 fn keep_few(config: &mut ReplicaConfig) {
-    config.snapshots.keep_entries = 3;
+    (config.snapshots.keep_bytes, config.snapshots.keep_bytes_needed) = (0, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,7 +49,7 @@ pub struct ServeConfig {
     pub min_free_disk: u64,
     /// Signs webhooks whose task has no secret of its own.
     pub webhook_secret: Option<String>,
-    /// A snapshot is taken after this much log.
+    /// A snapshot is taken after this much log, and half as much is kept behind it.
     pub snapshot_log_bytes: u64,
     /// A snapshot is taken this long after the last one, if anything was written.
     pub snapshot_interval: Millis,
@@ -131,7 +131,8 @@ pub struct Settings {
     #[arg(long, env = "CAMPANILE_WEBHOOK_SECRET", value_name = "SECRET", hide_env_values = true)]
     pub webhook_secret: Option<String>,
 
-    /// A snapshot is taken after this much log
+    /// A snapshot is taken after this much log; half as much is kept behind it, and on the leader four times as much while a
+    /// follower needs it
     #[arg(long, env = "CAMPANILE_SNAPSHOT_LOG_BYTES", value_name = "SIZE")]
     pub snapshot_log_bytes: Option<ByteSize>,
 

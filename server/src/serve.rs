@@ -61,9 +61,8 @@ fn node_config(config: ServeConfig) -> NodeConfig {
                 ..Timing::default()
             },
             snapshots: SnapshotPolicy {
-                log_bytes: config.snapshot_log_bytes,
                 interval: config.snapshot_interval.to_std(),
-                ..SnapshotPolicy::default()
+                ..SnapshotPolicy::after(config.snapshot_log_bytes)
             },
             max_clock_skew: config.max_clock_skew.to_std(),
             ..ReplicaConfig::new(config.node, config.cluster, config.peer, config.advertise_api.unwrap_or_default())

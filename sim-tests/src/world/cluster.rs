@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use campanile_model::NodeId;
-use campanile_raft::{Clock, Replica, ReplicaConfig, Timing};
+use campanile_raft::{Clock, Replica, ReplicaConfig, SnapshotPolicy, Timing};
 use campanile_server::{Node, NodeConfig};
 use campanile_store::engine::MemDisk;
 use madsim::runtime::Handle;
@@ -160,9 +160,12 @@ impl Cluster {
         let api = format!("10.0.0.{id}:7701");
         let mut replica = ReplicaConfig::new(id, peers, format!("10.0.0.{id}:7801"), api.clone());
         replica.join = !founder;
-        replica.snapshots.log_bytes = 64 << 10;
-        replica.snapshots.interval = Duration::from_secs(20);
-        replica.snapshots.keep_entries = 50;
+        replica.snapshots = SnapshotPolicy {
+            log_bytes: 64 << 10,
+            interval: Duration::from_secs(20),
+            keep_bytes: 8 << 10,
+            keep_bytes_needed: 16 << 10,
+        };
         if self.pace == Pace::Coarse {
             let slow = |span: Duration| span * 1000;
             replica.snapshots.interval = slow(replica.snapshots.interval);
