@@ -68,7 +68,8 @@ pub struct Proposal(Bytes);
 
 impl Proposal {
     pub fn new(entry: &LogEntry) -> Self {
-        Self(codec::encode(entry).into())
+        // A copy: what was written to has room to grow, up to as much again, that would be kept with it.
+        Self(Bytes::copy_from_slice(&codec::encode(entry)))
     }
 
     /// Content read from a disk or a peer. A version that this build cannot apply is refused here, before the entry can

@@ -39,7 +39,7 @@ const OPERATIONS: [(&str, &str); 8] = [
 /// Nobody is called: these tasks are due in days.
 const URL: &str = "http://127.0.0.1:9000/hook";
 /// The cost at the largest size, as a multiple of that at the reference size, that still counts as flat.
-const FLAT: f64 = 1.3;
+pub const FLAT: f64 = 1.3;
 const PER_SECOND: u64 = 1000;
 /// A snapshot is taken so long after the last one, if anything was written; so often that one can be waited for.
 const SNAPSHOT_INTERVAL: &str = "20s";

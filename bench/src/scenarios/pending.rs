@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::time::sleep;
 
 use super::BenchOptions;
+use super::growth::FLAT;
 use super::tasks::{BATCH, batch_json, far};
 use crate::clock;
 use crate::cluster::{NodeProcess, ProcessCluster, disk_bytes};
@@ -31,7 +32,7 @@ pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
         (false, true) => &[100_000, 1_000_000, 10_000_000],
     };
     let mut cluster = options.cluster().await?;
-    let mut rows = Vec::new();
+    let (mut rows, mut rss) = (Vec::new(), Vec::new());
     let mut placed = 0;
     for (at, size) in sizes.iter().enumerate() {
         fill(&cluster, placed, *size).await?;
@@ -46,7 +47,15 @@ pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
         let most = if options.full { 512.0 } else { 300.0 };
         rows.push(if is_last { options.floor(rss_row, Floor::AtMost(most)) } else { rss_row });
         let disk_row = Row::new(name(DISK), disk_mib * MIB / *size as f64, "B/task");
-        rows.push(disk_row.detail(format!("{disk_mib:.0} MiB, Raft log included, {size} tasks pending")));
+        let disk_row = disk_row.detail(format!("{disk_mib:.0} MiB, Raft log included, {size} tasks pending"));
+        // With fewer tasks most of it is the log, which is as large whatever is pending.
+        rows.push(if is_last && options.full { options.floor(disk_row, Floor::AtMost(250.0)) } else { disk_row });
+        rss.push(rss_mib);
+    }
+    if let (true, [smallest, .., largest]) = (options.full, &rss[..]) {
+        let row = Row::new(format!("{RSS}_growth"), largest / smallest, "times");
+        let row = row.detail(format!("{placed} tasks pending over {}", sizes[0]));
+        rows.push(options.floor(row, Floor::AtMost(FLAT)));
     }
     let seconds = restart(&mut cluster).await?;
     let row = Row::new(RESTART, seconds, "s");

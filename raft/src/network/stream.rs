@@ -135,7 +135,9 @@ pub fn decode_append(mut bytes: Bytes) -> io::Result<AppendRequest> {
     let head: AppendHead = codec::decode(&take_sized(&mut bytes)?).map_err(invalid)?;
     let mut entries = Vec::new();
     while !bytes.is_empty() {
-        entries.push(form::decode_record(take_sized(&mut bytes)?).map_err(invalid)?);
+        // A copy: the log's tail would keep the whole frame for one entry, and the room that it had to grow.
+        let record = Bytes::copy_from_slice(&take_sized(&mut bytes)?);
+        entries.push(form::decode_record(record).map_err(invalid)?);
     }
     Ok(AppendRequest {
         vote: head.vote.into(),

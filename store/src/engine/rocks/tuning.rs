@@ -5,8 +5,8 @@
 //! that a burst of writes does not stall the commits that follow it.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, DataBlockIndexType, Error, LogLevel, Options,
-    WriteBufferManager,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, DataBlockIndexType, Error,
+    LogLevel, Options, WriteBufferManager,
 };
 
 use crate::engine::{Family, Purpose};
@@ -18,7 +18,7 @@ const GIB: usize = 1 << 30;
 /// Data, index and filter blocks of all databases of a disk. Half a million tasks that recur after always the same time
 /// fire in any order as fast as with 64 MiB (the system keeps the files in its own cache), and a node with ten million tasks
 /// is hardly larger than one with a hundred thousand. Those that recur by the calendar would gain from more.
-const BLOCK_CACHE_BYTES: usize = 24 * MIB;
+const BLOCK_CACHE_BYTES: usize = 16 * MIB;
 
 /// Memtables of all state databases of a disk together. RocksDB flushes at seven eighths of it. The log is not counted:
 /// it would be flushed in crumbs whenever the state has come near the bound.
@@ -51,6 +51,11 @@ const WAL_BYTES: u64 = 128 << 20;
 const BLOCK_BYTES: usize = 16 << 10;
 const BLOCK_BYTES_OF_SINGLE_ROWS: usize = 4 << 10;
 const SINGLE_ROWS: [Family; 2] = [keys::TASKS, keys::SPECS];
+
+/// Index and filter of a file are cut into blocks too. Whole, they are up to 110 kB a file: reading one row from a file
+/// that was not in the cache pushed out as much as thirty blocks of rows, and such large pieces that come and go leave holes
+/// in the heap, half as large as the cache itself.
+const BLOCK_BYTES_OF_METADATA: usize = 4 << 10;
 
 /// A row in a block of those families is found by its hash: so full is the table of hashes.
 const HASHED_ROWS_RATIO: f64 = 0.75;
@@ -132,6 +137,9 @@ pub fn family_options(name: &str, purpose: Purpose, memory: &Memory) -> Result<O
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_metadata_block_size(BLOCK_BYTES_OF_METADATA);
 
     let mut options = Options::default().get_options_from_string(LAST_LEVEL_REWRITE)?;
     options.set_max_write_buffer_number(3);
