@@ -163,8 +163,8 @@ impl Cluster {
         replica.snapshots = SnapshotPolicy {
             log_bytes: 64 << 10,
             interval: Duration::from_secs(20),
-            keep_bytes: 8 << 10,
-            keep_bytes_needed: 16 << 10,
+            keep_bytes: 2 << 10,
+            keep_bytes_needed: 4 << 10,
         };
         if self.pace == Pace::Coarse {
             let slow = |span: Duration| span * 1000;
