@@ -148,7 +148,15 @@ impl Replica {
         }
         rt::spawn(beats.clone().run(stopping.clone()));
         rt::spawn(formation.clone().run(stopping.clone()));
-        rt::spawn(snapshots::run(raft.clone(), config.snapshots, clock.clone(), metrics.clone(), stopping.clone()));
+        let snapshots = snapshots::run(
+            raft.clone(),
+            log.clone(),
+            config.snapshots,
+            clock.clone(),
+            metrics.clone(),
+            stopping.clone(),
+        );
+        rt::spawn(snapshots);
         rt::spawn(watch_core(raft.clone(), fatal.clone(), stopping.clone()));
         let node = Arc::new(Node {
             identity,

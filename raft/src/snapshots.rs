@@ -1,7 +1,7 @@
 //! When to take a snapshot: after so many bytes of log, or so much time, or when there is nothing else to do. And when the
-//! log that it covers goes.
+//! log goes: from the disk what a snapshot covers, from memory all of it while nothing is written.
 //!
-//! Only then can it go, so snapshots bound the log and the time a restart replays. Entries vary too much in size to count:
+//! Only what one covers can go, so snapshots bound the log and the time a restart replays. Entries vary too much in size to count:
 //! one holds a heartbeat's clock or a thousand tasks. So the log is kept by bytes, for followers that are behind. Where it
 //! no longer has what a follower lacks, that one is sent the state whole.
 
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::SnapshotPolicy;
+use crate::log_store::LogStore;
 use crate::metrics::Metrics;
 use crate::state_machine::Raft;
 
@@ -30,6 +31,7 @@ const GRAIN: u64 = 16;
 /// Triggers snapshots and purges until the node stops.
 pub async fn run(
     raft: Raft,
+    log: LogStore,
     policy: SnapshotPolicy,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -54,7 +56,11 @@ pub async fn run(
             (metrics.last_log, metrics.last_applied, metrics.snapshot, metrics.purged, needed)
         };
         let now = clock.instant();
-        let enough = if bytes == written.bytes { policy.log_bytes / QUIET } else { policy.log_bytes };
+        let quiet = bytes == written.bytes;
+        if quiet {
+            log.forget_written();
+        }
+        let enough = if quiet { policy.log_bytes / QUIET } else { policy.log_bytes };
         let much = bytes - bytes_then >= enough.max(1);
         let long = now.saturating_duration_since(taken_at) >= policy.interval && applied > snapshot;
         if much || long {

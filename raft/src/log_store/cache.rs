@@ -99,7 +99,17 @@ impl Cache {
     /// Notes that appends up to `sequence` are on disk.
     pub fn set_written(&mut self, sequence: u64) {
         self.written = self.written.max(sequence);
-        while self.bytes > self.budget_bytes && self.tail.front().is_some_and(|(at, _)| *at <= self.written) {
+        self.evict(self.budget_bytes);
+    }
+
+    /// Keeps nothing that can be read from disk.
+    pub fn forget_written(&mut self) {
+        self.evict(0);
+        self.tail.shrink_to_fit();
+    }
+
+    fn evict(&mut self, budget_bytes: usize) {
+        while self.bytes > budget_bytes && self.tail.front().is_some_and(|(at, _)| *at <= self.written) {
             self.drop_front();
         }
     }
@@ -159,6 +169,17 @@ mod tests {
         assert_eq!(cache.cached().0, 8);
         cache.set_written(first);
         assert_eq!(cache.cached_from(), 5, "the second append is not written and stays");
+    }
+
+    #[test]
+    fn forgets_all_that_is_written_and_nothing_else() {
+        let mut cache = cache();
+        let first = cache.append(&blanks(1, 0, 2));
+        cache.set_written(first);
+        assert_eq!(cache.cached().0, 2);
+        cache.append(&blanks(1, 2, 4));
+        cache.forget_written();
+        assert_eq!((cache.cached_from(), cache.cached().0, cache.next()), (2, 2, 4));
     }
 
     #[test]

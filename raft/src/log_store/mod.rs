@@ -113,6 +113,11 @@ impl LogStore {
         self.shared.cache().last.map(|last| last.index)
     }
 
+    /// Gives back the memory of what is on disk. For when nobody is about to read it.
+    pub fn forget_written(&self) {
+        self.shared.cache().forget_written();
+    }
+
     /// How its database does.
     pub fn statistics(&self) -> Vec<Statistic> {
         self.shared.engine.statistics()
