@@ -1,9 +1,9 @@
-//! When to take a snapshot: after so many bytes of log, or so much time, or when there is nothing else to do. And when the
-//! log goes: from the disk what a snapshot covers, from memory all of it while nothing is written.
+//! When to take a snapshot: after so many bytes of log, or so much time, or when there is nothing else to do. And when
+//! the log goes: from the disk what a snapshot covers, from memory all of it while nothing is written.
 //!
-//! Only what one covers can go, so snapshots bound the log and the time a restart replays. Entries vary too much in size to count:
-//! one holds a heartbeat's clock or a thousand tasks. So the log is kept by bytes, for followers that are behind. Where it
-//! no longer has what a follower lacks, that one is sent the state whole.
+//! Only what a snapshot covers can go, so snapshots bound the log and the time a restart replays. Entries vary too much
+//! in size to count: one holds a heartbeat's clock or a thousand tasks. So the log is kept by bytes, for followers that
+//! are behind. Where it no longer has what a follower lacks, that one is sent the state whole.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

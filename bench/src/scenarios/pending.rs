@@ -19,11 +19,13 @@ pub const DISK: &str = "pending_disk";
 pub const RESTART: &str = "restart";
 const URL: &str = "http://127.0.0.1:9000/hook";
 const CONNECTIONS: usize = 6;
-/// Disk use that has not changed for this long has settled: compaction and purging are done.
+/// A cluster whose disk use has not changed for this long, nor its memory by more than [`RSS_NOISE`], has settled: it has
+/// written out, merged, purged and given back what it is going to.
 const STEADY: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(60);
 const READY: Duration = Duration::from_secs(60);
 const MIB: f64 = (1 << 20) as f64;
+const RSS_NOISE: u64 = MIB as u64;
 
 pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {
     let sizes: &[u64] = match (options.quick, options.full) {
@@ -107,13 +109,17 @@ pub async fn fill(cluster: &ProcessCluster, placed: u64, size: u64) -> Result<()
     Ok(())
 }
 
-/// Waits until no node's disk use changes any more, or long enough.
+/// Waits until no node's disk use and memory change any more, or long enough.
 pub async fn settle(cluster: &ProcessCluster) -> Result<()> {
+    let sum = |bytes: fn(&NodeProcess) -> Result<u64>| -> Result<u64> {
+        cluster.ids().into_iter().map(|id| bytes(cluster.node(id))).sum()
+    };
     let deadline = Instant::now() + SETTLE;
-    let mut before = 0;
+    let mut before = (0, 0);
     loop {
-        let now: u64 = cluster.ids().into_iter().map(|id| cluster.node(id).disk_bytes()).sum::<Result<u64>>()?;
-        if now == before || Instant::now() >= deadline {
+        let now = (sum(NodeProcess::disk_bytes)?, sum(NodeProcess::rss_bytes)?);
+        let is_steady = now.0 == before.0 && now.1.abs_diff(before.1) <= RSS_NOISE;
+        if is_steady || Instant::now() >= deadline {
             return Ok(());
         }
         before = now;

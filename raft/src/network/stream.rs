@@ -167,7 +167,8 @@ pub fn decode_answer(bytes: &[u8]) -> io::Result<AppendResult> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Entry, log_id};
+    use crate::types::{Entry, Proposal, log_id};
+    use campanile_model::Timestamp;
     use openraft::EntryPayload;
 
     #[test]
@@ -190,5 +191,21 @@ mod tests {
         let mut damaged = framed.to_vec();
         *damaged.last_mut().unwrap() ^= 1;
         assert!(decode_append(Bytes::from(damaged).slice(4..)).is_err());
+    }
+    #[test]
+    fn an_entry_that_is_kept_keeps_nothing_of_the_frame() {
+        let content = campanile_model::Entry { time: Timestamp::default(), commands: Vec::new() };
+        let payload = || EntryPayload::Normal(Proposal::new(&content));
+        let request = AppendRequest {
+            vote: VoteForm { term: 4, node: 2, committed: true }.into(),
+            prev_log_id: None,
+            leader_commit: None,
+            entries: (10..13).map(|index| Entry { log_id: log_id(4, index), payload: payload() }).collect(),
+        };
+        let framed = encode_append(&request);
+        for entry in decode_append(framed.slice(4..)).unwrap().entries {
+            let EntryPayload::Normal(proposal) = entry.payload else { panic!("a proposal was sent") };
+            assert!(proposal.bytes().is_unique());
+        }
     }
 }
