@@ -65,8 +65,8 @@ impl ClientBuilder {
         self
     }
 
-    /// The longest a call takes, all tries and pauses included (30 s). A change of the cluster's members is given at least
-    /// 70 s.
+    /// The longest a call takes, all tries and pauses included (30 s). A change of the cluster's members is given at
+    /// least 70 s.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.options.deadline = deadline;
         self

@@ -79,8 +79,8 @@ pub async fn run(
     }
 }
 
-/// What was written to the log since the start: bytes, and the index that it then had come to, at some positions that may
-/// still be in the log, oldest first.
+/// What was written to the log since the start: bytes, and the index that it then had come to, at some positions that
+/// may still be in the log, oldest first.
 #[derive(Default)]
 struct Written {
     bytes: u64,
@@ -96,8 +96,8 @@ impl Written {
         }
     }
 
-    /// The index up to which the log may go, if a snapshot is of `snapshot` and the follower furthest behind has it up to
-    /// `needed`; positions before that are forgotten.
+    /// The index up to which the log may go, if a snapshot is of `snapshot` and the follower furthest behind has it up
+    /// to `needed`; positions before that are forgotten.
     fn purge(&mut self, policy: &SnapshotPolicy, snapshot: u64, needed: u64) -> Option<u64> {
         let mut upto = None;
         while let Some((bytes, index)) = self.positions.front().copied() {

@@ -2,8 +2,9 @@
 //!
 //! Two guards. The slow one is the comparison with other clocks (see [`crate::beats`]), a few times a second: a follower
 //! compares with its leader, so that it is known already when it takes over, and a leader with the other voters. A node
-//! that has compared with nobody yet is not trusted. The fast one is here: between two comparisons the wall clock must move as the monotonic clock does. A clock
-//! that jumps is distrusted at the very next look, before anything is stamped with it, until it has been compared anew.
+//! that has compared with nobody yet is not trusted. The fast one is here: between two comparisons the wall clock must
+//! move as the monotonic clock does. A clock that jumps is distrusted at the very next look, before anything is stamped
+//! with it, until it has been compared anew.
 
 use campanile_model::{planted, sometimes};
 use std::sync::{Arc, Mutex, MutexGuard};

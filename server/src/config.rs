@@ -131,8 +131,8 @@ pub struct Settings {
     #[arg(long, env = "CAMPANILE_WEBHOOK_SECRET", value_name = "SECRET", hide_env_values = true)]
     pub webhook_secret: Option<String>,
 
-    /// A snapshot is taken after this much log; half as much is kept behind it, and on the leader four times as much while a
-    /// follower needs it
+    /// A snapshot is taken after this much log; half as much is kept behind it, and on the leader four times as much
+    /// while a follower needs it
     #[arg(long, env = "CAMPANILE_SNAPSHOT_LOG_BYTES", value_name = "SIZE")]
     pub snapshot_log_bytes: Option<ByteSize>,
 

@@ -19,8 +19,8 @@ pub const DISK: &str = "pending_disk";
 pub const RESTART: &str = "restart";
 const URL: &str = "http://127.0.0.1:9000/hook";
 const CONNECTIONS: usize = 6;
-/// A cluster whose disk use has not changed for this long, nor its memory by more than [`RSS_NOISE`], has settled: it has
-/// written out, merged, purged and given back what it is going to.
+/// A cluster whose disk use has not changed for this long, nor its memory by more than [`RSS_NOISE`], has settled: it
+/// has written out, merged, purged and given back what it is going to.
 const STEADY: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(60);
 const READY: Duration = Duration::from_secs(60);

@@ -1,8 +1,9 @@
 //! The second opinion on schedules: every occurrence a definition has in an interval, by walking through it.
 //!
 //! It shares nothing with the product but the definition's type: no code of `campanile-timer`, no croner, no jiff; time
-//! zones are read by another library, though from the same data. It is slow and plain on purpose, and answers only for stretches of time, never "when next".
-//! It must not be asked by the product, nor repaired to agree with it where DESIGN says otherwise.
+//! zones are read by another library, though from the same data. It is slow and plain on purpose, and answers only for
+//! stretches of time, never "when next". It must not be asked by the product, nor repaired to agree with it where
+//! DESIGN says otherwise.
 
 mod cron;
 mod repeat;

@@ -277,8 +277,8 @@ impl Engine for RocksEngine {
         Checkpoint::new(&self.database.db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(&target))
             .map_err(|error| self.database.error(error))?;
-        // RocksDB syncs what it wrote and what it copies; the links, and the directories above, are ours to sync. Not file
-        // by file: commits wait for this.
+        // RocksDB syncs what it wrote and what it copies; the links, and the directories above, are ours to sync. Not
+        // file by file: commits wait for this.
         fs::sync_up(&self.root, &target)
     }
 

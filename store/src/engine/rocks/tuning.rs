@@ -16,8 +16,8 @@ const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
 
 /// Data, index and filter blocks of all databases of a disk. Half a million tasks that recur after always the same time
-/// fire in any order as fast as with 64 MiB (the system keeps the files in its own cache), and a node with ten million tasks
-/// is hardly larger than one with a hundred thousand. Those that recur by the calendar would gain from more.
+/// fire in any order as fast as with 64 MiB (the system keeps the files in its own cache), and a node with ten million
+/// tasks is hardly larger than one with a hundred thousand. Those that recur by the calendar would gain from more.
 const BLOCK_CACHE_BYTES: usize = 16 * MIB;
 
 /// Memtables of all state databases of a disk together. RocksDB flushes at seven eighths of it. The log is not counted:
@@ -53,15 +53,15 @@ const BLOCK_BYTES_OF_SINGLE_ROWS: usize = 4 << 10;
 const SINGLE_ROWS: [Family; 2] = [keys::TASKS, keys::SPECS];
 
 /// Index and filter of a file are cut into blocks too. Whole, they are up to 110 kB a file: reading one row from a file
-/// that was not in the cache pushed out as much as thirty blocks of rows, and such large pieces that come and go leave holes
-/// in the heap, half as large as the cache itself.
+/// that was not in the cache pushed out as much as thirty blocks of rows, and such large pieces that come and go leave
+/// holes in the heap, half as large as the cache itself.
 const BLOCK_BYTES_OF_METADATA: usize = 4 << 10;
 
 /// A row in a block of those families is found by its hash: so full is the table of hashes.
 const HASHED_ROWS_RATIO: f64 = 0.75;
 
-/// The part of a memtable of tasks that is a Bloom filter: most tasks that fire were last written long ago, and to search
-/// a list of 300,000 rows for what is not there was a seventh of what it cost to apply their fires.
+/// The part of a memtable of tasks that is a Bloom filter: most tasks that fire were last written long ago, and to
+/// search a list of 300,000 rows for what is not there was a seventh of what it cost to apply their fires.
 const TASKS_FILTER_RATIO: f64 = 0.1;
 
 /// Files of level 0 at which they are merged into the next. Below it every flush soon costs a rewrite of what it overlaps
@@ -136,8 +136,9 @@ pub fn family_options(name: &str, purpose: Purpose, memory: &Memory) -> Result<O
     blocks.set_block_cache(&memory.blocks);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
-    // Those of files of level 0 are not pinned: they would stay so when their files are moved down unchanged, as those of
-    // tasks that are put in batches are. With ten million tasks the cache was 11 MiB above its bound, all of it pinned.
+    // Those of files of level 0 are not pinned: they would stay so when their files are moved down unchanged, as those
+    // of tasks that are put in batches are. With ten million tasks the cache was 11 MiB above its bound, all of it
+    // pinned.
     blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
     blocks.set_partition_filters(true);
     blocks.set_metadata_block_size(BLOCK_BYTES_OF_METADATA);
