@@ -64,7 +64,7 @@ pub async fn run(
         let much = bytes - bytes_then >= enough.max(1);
         let long = now.saturating_duration_since(taken_at) >= policy.interval && applied > snapshot;
         if much || long {
-            if raft.trigger().snapshot().await.is_err() {
+            if raft.trigger().snapshot().await.is_err() || quiet && log.write_out().await.is_err() {
                 return;
             }
             (taken_at, bytes_then) = (now, bytes);

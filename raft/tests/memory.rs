@@ -62,8 +62,14 @@ async fn the_logs_tail_is_kept_encoded_and_not_at_rest() {
     assert!(logged > 6_000_000, "only {logged} bytes of log were written");
     assert!(grown < logged * 6 / 5, "{grown} bytes are held for {logged} bytes of log");
 
+    let log_memtables = || {
+        let log = replica.databases().into_iter().find(|(database, _)| *database == "log").expect("a log").1;
+        log.iter().find(|statistic| statistic.name == "memtable_bytes").expect("what memtables hold").value as usize
+    };
     assert_eq!(replica.status().snapshot, 0, "a snapshot was taken under load");
+    assert!(log_memtables() > logged / 4, "the log went to files under load");
     until("nothing of the log is in memory", || HELD.load(Ordering::Relaxed).saturating_sub(held) < logged / 10).await;
     until("a snapshot is taken of all there is", || replica.status().snapshot == replica.status().applied).await;
+    until("the log's rows are in files", || log_memtables() < logged / 10).await;
     replica.shutdown().await;
 }

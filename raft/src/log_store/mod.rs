@@ -118,6 +118,12 @@ impl LogStore {
         self.shared.cache().forget_written();
     }
 
+    /// Moves rows out of the database's memory into files. For when nothing is being written.
+    pub async fn write_out(&self) -> io::Result<()> {
+        let shared = self.shared.clone();
+        rt::run_blocking(move || shared.engine.flush().map_err(|error| shared.fail(error))).await?
+    }
+
     /// How its database does.
     pub fn statistics(&self) -> Vec<Statistic> {
         self.shared.engine.statistics()
