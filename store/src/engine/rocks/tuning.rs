@@ -138,7 +138,7 @@ pub fn family_options(name: &str, purpose: Purpose, memory: &Memory) -> Result<O
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
     // Those of files of level 0 are not pinned: they would stay so when their files are moved down unchanged, as those
-    // of tasks that are put in batches are. With ten million tasks it was 27 MiB, whatever the cache's bound.
+    // of tasks that are put in batches are. With ten million tasks they took 27 MiB, whatever the bound.
     blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
     blocks.set_partition_filters(true);
     blocks.set_metadata_block_size(BLOCK_BYTES_OF_METADATA);
