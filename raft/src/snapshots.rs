@@ -22,7 +22,8 @@ use crate::state_machine::Raft;
 const LOOK: Duration = Duration::from_secs(2);
 
 /// If nothing is written from one look to the next, a snapshot is taken after this part of the log that it is otherwise
-/// taken after: a node at rest holds no unwritten state, and has nothing to replay at a start.
+/// taken after, and the log's memtable is written out too: a node at rest holds few rows that are not in files, and has
+/// little to replay at a start.
 const QUIET: u64 = 16;
 
 /// Positions that are remembered for each [`SnapshotPolicy::keep_bytes`] of log.
@@ -64,7 +65,10 @@ pub async fn run(
         let much = bytes - bytes_then >= enough.max(1);
         let long = now.saturating_duration_since(taken_at) >= policy.interval && applied > snapshot;
         if much || long {
-            if raft.trigger().snapshot().await.is_err() || quiet && log.write_out().await.is_err() {
+            if raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+            if quiet && log.write_out().await.is_err() {
                 return;
             }
             (taken_at, bytes_then) = (now, bytes);

@@ -25,6 +25,7 @@ const STEADY: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(60);
 const READY: Duration = Duration::from_secs(60);
 const MIB: f64 = (1 << 20) as f64;
+/// Of all nodes together, in bytes.
 const RSS_NOISE: u64 = MIB as u64;
 
 pub async fn measure(options: &BenchOptions) -> Result<Vec<Row>> {

@@ -192,6 +192,7 @@ mod tests {
         *damaged.last_mut().unwrap() ^= 1;
         assert!(decode_append(Bytes::from(damaged).slice(4..)).is_err());
     }
+
     #[test]
     fn an_entry_that_is_kept_keeps_nothing_of_the_frame() {
         let content = campanile_model::Entry { time: Timestamp::default(), commands: Vec::new() };
