@@ -165,14 +165,16 @@ impl Client {
         self.send(how.version.map_or(Condition::None, Condition::Version).apply(call)?).await?.json()
     }
 
-    pub async fn pause_task(&self, name: &str) -> Result<TaskWritten> {
-        let target = self.task(name).then("/pause").finish();
-        self.send(Call::new(Method::POST, target, Effect::Idempotent)).await?.json()
+    /// Pauses a task; with a version, only that one.
+    pub async fn pause_task(&self, name: &str, version: Option<u32>) -> Result<TaskWritten> {
+        let call = Call::new(Method::POST, self.task(name).then("/pause").finish(), Effect::Idempotent);
+        self.send(version.map_or(Condition::None, Condition::Version).apply(call)?).await?.json()
     }
 
-    pub async fn resume_task(&self, name: &str) -> Result<TaskWritten> {
-        let target = self.task(name).then("/resume").finish();
-        self.send(Call::new(Method::POST, target, Effect::Idempotent)).await?.json()
+    /// Resumes a task; with a version, only that one.
+    pub async fn resume_task(&self, name: &str, version: Option<u32>) -> Result<TaskWritten> {
+        let call = Call::new(Method::POST, self.task(name).then("/resume").finish(), Effect::Idempotent);
+        self.send(version.map_or(Condition::None, Condition::Version).apply(call)?).await?.json()
     }
 
     /// Fires a task now, beside its schedules. With an idempotency key a lost answer is safe to ask for again.

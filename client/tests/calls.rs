@@ -44,7 +44,7 @@ async fn connections_are_kept() {
     let node = Node::start(vec![written(), written(), written()]).await;
     let client = client(&[&node]).build().unwrap();
     for _ in 0..3 {
-        client.pause_task("a").await.unwrap();
+        client.pause_task("a", None).await.unwrap();
     }
     assert_eq!(node.connections(), 1);
 }
@@ -69,7 +69,7 @@ async fn a_node_that_proves_it_did_nothing_is_passed_over() {
     client.trigger_task("a", None).await.unwrap();
     assert_eq!((leaderless.seen().len(), leader.seen().len()), (1, 1));
     // The one that answered is asked first from now on.
-    client.pause_task("a").await.unwrap();
+    client.pause_task("a", None).await.unwrap();
     assert_eq!((leaderless.seen().len(), leader.seen().len()), (1, 2));
 }
 
@@ -156,7 +156,7 @@ async fn a_pause_longer_than_the_deadline_is_not_begun() {
     let node = Node::start(vec![problem(429, "overloaded").retry_after(60), written()]).await;
     let client = client(&[&node]).back_off(Duration::from_millis(1), Duration::from_secs(120)).build().unwrap();
     let begun = Instant::now();
-    let error = client.pause_task("a").await.unwrap_err();
+    let error = client.pause_task("a", None).await.unwrap_err();
     assert_eq!((error.code(), error.is_retryable()), (Some("overloaded"), true));
     assert!(begun.elapsed() < Duration::from_secs(10));
     assert_eq!(node.seen().len(), 1);

@@ -69,6 +69,7 @@ pub fn fires(history: &History) -> Vec<(u64, RunRow)> {
                     epoch: 0,
                     retry_at: run.retry_at,
                     finished_at: run.finished_at,
+                    last: run.attempts.last().cloned(),
                 };
                 let t = (run.fired_at.as_millis() - history.header.epoch_ms).max(0) as u64 * 1000;
                 row.is_scheduled().then_some((t, row))

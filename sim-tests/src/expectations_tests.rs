@@ -43,6 +43,7 @@ fn row(index: u64, fire: u64, state: RunState) -> Event {
         epoch: 1,
         retry_at: None,
         finished_at: None,
+        last: None,
     })
 }
 
@@ -58,6 +59,7 @@ fn delivery(number: u64, attempt: u32) -> Event {
         attempt,
         token: Token(1),
         signed: None,
+        request: None,
     })
 }
 

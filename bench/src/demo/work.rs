@@ -111,7 +111,7 @@ impl Imported {
     pub async fn stop(&self, client: &Client, ledger: &SharedLedger) -> Result<()> {
         for (task, name, schedule) in &self.tasks {
             let pause_sent = clock::now();
-            client.pause_task(name).await.with_context(|| format!("pausing {name}"))?;
+            client.pause_task(name, None).await.with_context(|| format!("pausing {name}"))?;
             let (sent, acknowledged) = (self.sent, self.acknowledged);
             let active = Active { sent, acknowledged, pause_sent, pause_acknowledged: clock::now() };
             let occurrences = active.occurrences(schedule).with_context(|| format!("the schedule of {name}"))?;
@@ -170,7 +170,7 @@ pub async fn create_repeating(
 pub async fn stop_repeating(client: &Client, ledger: &SharedLedger) -> Result<()> {
     for (task, name) in with(ledger, |ledger| ledger.repeating.clone()) {
         let sent = clock::now();
-        match client.pause_task(&name).await {
+        match client.pause_task(&name, None).await {
             Ok(_) => {}
             // It had a limited number of fires, and has had them.
             Err(error) if error.code() == Some("task_finished") => continue,

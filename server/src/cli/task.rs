@@ -169,8 +169,8 @@ impl Task {
                 let runs = if cancel_runs { RunsOnDelete::Cancel } else { RunsOnDelete::Keep };
                 print_written(output, &client.delete_task(&name, DeleteTask { runs, version }).await?)
             }
-            Self::Pause { name } => print_written(output, &client.pause_task(&name).await?),
-            Self::Resume { name } => print_written(output, &client.resume_task(&name).await?),
+            Self::Pause { name } => print_written(output, &client.pause_task(&name, None).await?),
+            Self::Resume { name } => print_written(output, &client.resume_task(&name, None).await?),
             Self::Trigger { name, idempotency_key } => {
                 let key = idempotency_key.unwrap_or_else(random_key);
                 let triggered = client.trigger_task(&name, Some(&key)).await?;

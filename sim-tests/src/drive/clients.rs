@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use campanile_client::{Client, Condition, DeleteTask, Error, ErrorKind, NamedTask, RunsOnDelete};
-use campanile_model::NodeId;
+use campanile_model::api::BatchLine;
+use campanile_model::{NodeId, TaskSpec};
 
 use super::recorder::Recorder;
 use crate::history::{Action, Event, Outcome};
@@ -69,8 +70,8 @@ pub fn connect(address: &str) -> Result<Client, Error> {
 async fn ask(to: &Client, action: Action) -> Result<Outcome, Error> {
     Ok(match action {
         Action::Put { name, spec, if_version, create_only, idempotency_key } => {
-            let task = if let Some(key) = idempotency_key {
-                to.create_task(&NamedTask { name: Some(name), spec: *spec }, Some(&key)).await?
+            let task = if idempotency_key.is_some() || name.is_empty() {
+                to.create_task(&named(name, *spec), idempotency_key.as_deref()).await?
             } else {
                 let condition = match if_version {
                     Some(version) => Condition::Version(version),
@@ -81,11 +82,19 @@ async fn ask(to: &Client, action: Action) -> Result<Outcome, Error> {
             };
             Outcome::Written { task }
         }
-        Action::Pause { name } => Outcome::Written { task: to.pause_task(&name).await? },
-        Action::Resume { name } => Outcome::Written { task: to.resume_task(&name).await? },
-        Action::Delete { name, cancel_runs } => {
+        Action::Batch { lines } => {
+            let tasks = lines.into_iter().filter_map(|line| match line {
+                Action::Put { name, spec, .. } => Some(named(name, *spec)),
+                _ => None,
+            });
+            let answers = to.create_batch(&tasks.collect::<Vec<_>>()).await?;
+            Outcome::Batch { lines: answers.into_iter().map(of_line).collect() }
+        }
+        Action::Pause { name, if_version } => Outcome::Written { task: to.pause_task(&name, if_version).await? },
+        Action::Resume { name, if_version } => Outcome::Written { task: to.resume_task(&name, if_version).await? },
+        Action::Delete { name, cancel_runs, if_version } => {
             let runs = if cancel_runs { RunsOnDelete::Cancel } else { RunsOnDelete::Keep };
-            let how = DeleteTask { runs, ..DeleteTask::default() };
+            let how = DeleteTask { runs, version: if_version };
             Outcome::Written { task: to.delete_task(&name, how).await? }
         }
         Action::Trigger { name, idempotency_key } => {
@@ -95,6 +104,17 @@ async fn ask(to: &Client, action: Action) -> Result<Outcome, Error> {
         Action::CancelRun { run } => Outcome::Run { run: Box::new(to.cancel_run(run).await?) },
         Action::GetRun { run } => Outcome::Run { run: Box::new(to.get_run(run).await?) },
     })
+}
+
+fn named(name: String, spec: TaskSpec) -> NamedTask {
+    NamedTask { name: Some(name).filter(|name| !name.is_empty()), spec }
+}
+
+fn of_line(line: BatchLine) -> Outcome {
+    match line {
+        BatchLine::Written { task, .. } => Outcome::Written { task },
+        BatchLine::Refused { status, error, .. } => Outcome::Refused { status, code: error.code },
+    }
 }
 
 /// What a failed call tells. A refusal had no effect; of anything else nothing is known.

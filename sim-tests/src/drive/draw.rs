@@ -59,11 +59,17 @@ pub fn all_operations(scenario: &Scenario, planned: Vec<PlannedOperation>, recei
     });
     let mut operations: Vec<PlannedOperation> = own.chain(planned).collect();
     for operation in &mut operations {
-        if let Action::Put { spec, .. } = &mut operation.action {
-            redirect(spec, receiver);
-        }
+        redirect_all(&mut operation.action, receiver);
     }
     operations
+}
+
+fn redirect_all(action: &mut Action, receiver: &str) {
+    match action {
+        Action::Put { spec, .. } => redirect(spec, receiver),
+        Action::Batch { lines } => lines.iter_mut().for_each(|line| redirect_all(line, receiver)),
+        _ => {}
+    }
 }
 
 /// There is one receiver: whatever host a definition names, that is where its webhooks go.
@@ -108,9 +114,9 @@ fn action(rng: &mut SmallRng, client: u32, pace: Pace, start: Timestamp) -> Acti
             }
             Action::Put { name, spec: Box::new(spec(rng, pace, start)), if_version, create_only, idempotency_key: key }
         }
-        40..48 => Action::Pause { name },
-        48..58 => Action::Resume { name },
-        58..66 => Action::Delete { name, cancel_runs: rng.random_bool(0.3) },
+        40..48 => Action::Pause { name, if_version: None },
+        48..58 => Action::Resume { name, if_version: None },
+        58..66 => Action::Delete { name, cancel_runs: rng.random_bool(0.3), if_version: None },
         66..80 => {
             let key = rng.random_bool(0.3).then(|| format!("t{client}-{}", rng.random_range(0..20)));
             Action::Trigger { name, idempotency_key: key }

@@ -13,7 +13,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::recorder::Recorder;
-use crate::history::{Delivery, Event};
+use crate::history::{self, Delivery, Event};
 
 /// How it answers at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,10 +74,10 @@ impl Receiver {
             state.deliveries += 1;
             state.deliveries
         };
-        let signed = request.headers().contains_key("webhook-signature").then_some(true);
-        let delivery = delivery(request.headers(), number, from, signed).ok_or("a webhook without our headers")?;
-        // The body has to be read for the connection to be used again.
-        let _ = request.into_body().collect().await;
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+        let mut delivery = delivery(&head.headers, number, from).ok_or("a webhook without our headers")?;
+        delivery.request = Some(Box::new(as_it_came(&head, &body)));
         self.recorder.record(Event::Deliver(delivery));
         let status = match mood {
             Mood::Hangs | Mood::Gone => return std::future::pending().await,
@@ -88,7 +88,7 @@ impl Receiver {
             Mood::Answers(status) => status,
             Mood::Fine => 200,
         };
-        self.recorder.record(Event::Answer { delivery: number, status });
+        self.recorder.record(Event::Answer { delivery: number, status, retry_after: None });
         let mut response = Response::new(Full::new(Bytes::new()));
         *response.status_mut() = http::StatusCode::from_u16(status).map_err(|error| error.to_string())?;
         Ok(response)
@@ -110,7 +110,15 @@ impl Receiver {
     }
 }
 
-fn delivery(headers: &HeaderMap, number: u64, node: NodeId, signed: Option<bool>) -> Option<Delivery> {
+fn as_it_came(head: &http::request::Parts, body: &Bytes) -> history::Request {
+    let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+    let headers = head.headers.iter().filter(|(name, _)| !["host", "content-length"].contains(&name.as_str()));
+    let headers = headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()));
+    let body = String::from_utf8_lossy(body).into();
+    history::Request { method: head.method.to_string(), path, headers: headers.collect(), body }
+}
+
+fn delivery(headers: &HeaderMap, number: u64, node: NodeId) -> Option<Delivery> {
     let text = |name: &str| headers.get(name)?.to_str().ok();
     Some(Delivery {
         delivery: number,
@@ -121,6 +129,7 @@ fn delivery(headers: &HeaderMap, number: u64, node: NodeId, signed: Option<bool>
         scheduled_at: text("campanile-scheduled-at")?.parse().ok()?,
         attempt: text("campanile-attempt")?.parse().ok()?,
         token: campanile_model::Token(text("campanile-fencing-token")?.parse().ok()?),
-        signed,
+        signed: None,
+        request: None,
     })
 }

@@ -1,8 +1,11 @@
 //! The lines of a history.
 
+use std::collections::BTreeMap;
+
 use campanile_model::api::{LedgerView, RunView, TaskView, TaskWritten, Triggered};
 use campanile_model::{
-    Next, NodeId, OccurrenceId, Origin, Reason, RunId, RunState, Tally, TaskId, TaskSpec, TaskStatus, Timestamp, Token,
+    AttemptRecord, Next, NodeId, OccurrenceId, Origin, Reason, RunId, RunState, Tally, TaskId, TaskSpec, TaskStatus,
+    Timestamp, Token,
 };
 use serde::{Deserialize, Serialize};
 
@@ -144,6 +147,13 @@ pub enum Event {
     Answer {
         delivery: u64,
         status: u16,
+        /// As it stood in the header.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after: Option<String>,
+    },
+    /// The receiver ends the connection in place of a whole answer's head. One that stays silent has no event.
+    Reset {
+        delivery: u64,
     },
 
     /// A fault begins; `id` is its place in the plan. `nodes` are those it strikes.
@@ -203,6 +213,7 @@ pub enum Event {
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum Action {
     Put {
+        /// Empty: the cluster gives the task its id for a name.
         name: String,
         spec: Box<TaskSpec>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -212,15 +223,25 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         idempotency_key: Option<String>,
     },
+    /// `POST tasks:batch`: each line a [`Action::Put`] that only creates.
+    Batch {
+        lines: Vec<Action>,
+    },
     Pause {
         name: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        if_version: Option<u32>,
     },
     Resume {
         name: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        if_version: Option<u32>,
     },
     Delete {
         name: String,
         cancel_runs: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        if_version: Option<u32>,
     },
     Trigger {
         name: String,
@@ -244,12 +265,12 @@ impl Action {
     pub fn task_name(&self) -> Option<&str> {
         match self {
             Self::Put { name, .. }
-            | Self::Pause { name }
-            | Self::Resume { name }
+            | Self::Pause { name, .. }
+            | Self::Resume { name, .. }
             | Self::Delete { name, .. }
             | Self::Trigger { name, .. }
             | Self::Get { name } => Some(name),
-            Self::CancelRun { .. } | Self::GetRun { .. } => None,
+            Self::Batch { .. } | Self::CancelRun { .. } | Self::GetRun { .. } => None,
         }
     }
 }
@@ -259,6 +280,10 @@ impl Action {
 pub enum Outcome {
     Written {
         task: TaskWritten,
+    },
+    /// The answer to a batch, line by line: each [`Outcome::Written`] or [`Outcome::Refused`].
+    Batch {
+        lines: Vec<Outcome>,
     },
     Triggered {
         triggered: Triggered,
@@ -323,6 +348,9 @@ pub struct RunRow {
     pub retry_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
+    /// The record of the attempt that ended last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<AttemptRecord>,
 }
 
 impl RunRow {
@@ -364,6 +392,20 @@ pub struct Delivery {
     pub token: Token,
     /// Whether the signature was right; `None` if the task has no secret.
     pub signed: Option<bool>,
+    /// The request as it came. Histories of earlier builds do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Box<Request>>,
+}
+
+/// A webhook as the receiver got it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    pub method: String,
+    /// With the query.
+    pub path: String,
+    /// By lower-case name; those of the protocol itself (`host`, `content-length`) are left out.
+    pub headers: BTreeMap<String, String>,
+    pub body: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -116,7 +116,7 @@ impl<'f> Resumes<'f> {
     fn new(facts: &'f Facts) -> Self {
         let mut resumes: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
         for operation in facts.operations.iter().filter(|operation| operation.may_have_happened()) {
-            if let Action::Resume { name } = operation.action {
+            if let Action::Resume { name, .. } = operation.action {
                 let of_name = resumes.entry(name).or_default();
                 let before = of_name.last().map_or(0, |(_, over_at)| *over_at);
                 of_name.push((operation.invoked, operation.over_at().max(before)));
@@ -181,11 +181,11 @@ mod tests {
     }
 
     fn pause() -> Action {
-        Action::Pause { name: "a".into() }
+        Action::Pause { name: "a".into(), if_version: None }
     }
 
     fn resume() -> Action {
-        Action::Resume { name: "a".into() }
+        Action::Resume { name: "a".into(), if_version: None }
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn nothing_fires_after_an_acknowledged_delete() {
-        let delete = Action::Delete { name: "a".into(), cancel_runs: false };
+        let delete = Action::Delete { name: "a".into(), cancel_runs: false, if_version: None };
         let deleted = || Script::new().invoke(1, delete.clone()).at(9_500).wrote(1, Change::Deleted, 1);
         refuses(NAME, deleted().invoke(2, resume()).at(10_000).row(&fired(5, 10)));
         accepts(

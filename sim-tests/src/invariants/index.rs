@@ -1,10 +1,12 @@
 //! A history sorted by what it is about, built once, so that each checker is short and none is slow.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use campanile_model::api::{LedgerView, RunView, TaskView};
 use campanile_model::{LogPlace, NodeId, OccurrenceId, RunId, TaskId, TaskSpec, Timestamp, Token};
 
+use super::operations;
 use super::spans::{Span, Spans};
 use crate::history::{Action, Delivery, Event, History, NodeEvent, Outcome, RaftState, RunRow, Source, TaskRow};
 
@@ -106,7 +108,7 @@ impl<'h> Operation<'h> {
 
     /// The task's name, for what is about a task.
     pub fn name(&self) -> Option<&'h str> {
-        self.action.task_name()
+        operations::named(self.action, self.returned.map(|(_, outcome)| outcome))
     }
 }
 
@@ -151,7 +153,7 @@ pub struct Facts<'h> {
     entry_of: BTreeMap<u64, EntryFact>,
     pub runs: BTreeMap<RunId, RunFacts<'h>>,
     pub tasks: BTreeMap<TaskId, TaskFacts<'h>>,
-    /// In the order of invocation.
+    /// In the order of invocation, each line of a batch as one.
     pub operations: Vec<Operation<'h>>,
     /// Rows of each node, in log order.
     pub fences: BTreeMap<NodeId, Vec<FenceFact>>,
@@ -262,12 +264,13 @@ impl<'h> Facts<'h> {
     fn take(&mut self, t: u64, event: &'h Event, building: &mut Building) {
         match event {
             Event::Invoke { op, action, .. } => {
-                building.operations.insert(*op, self.operations.len());
-                self.operations.push(Operation { action, invoked: t, returned: None });
+                let (parts, from) = (operations::parts(action), self.operations.len());
+                building.operations.insert(*op, from..from + parts.len());
+                self.operations.extend(parts.iter().map(|action| Operation { action, invoked: t, returned: None }));
             }
             Event::Return { op, outcome } => {
-                if let Some(place) = building.operations.get(op) {
-                    self.operations[*place].returned = Some((t, outcome));
+                for (line, place) in building.operations.get(op).cloned().into_iter().flatten().enumerate() {
+                    self.operations[place].returned = operations::part(outcome, line).map(|outcome| (t, outcome));
                 }
             }
             Event::Entry { index, term, time } => {
@@ -291,7 +294,7 @@ impl<'h> Facts<'h> {
                 building.deliveries.insert(delivery.delivery, (delivery.run, run.deliveries.len()));
                 run.deliveries.push(Delivered { t, it: delivery, answer: None });
             }
-            Event::Answer { delivery, status } => {
+            Event::Answer { delivery, status, .. } => {
                 if let Some((run, place)) = building.deliveries.get(delivery)
                     && let Some(run) = self.runs.get_mut(run)
                 {
@@ -322,7 +325,12 @@ impl<'h> Facts<'h> {
                 self.has_final = true;
                 self.tasks.entry(ledger.task_id).or_default().ledger = Some(At { t, it: ledger });
             }
-            Event::Lapse { .. } | Event::Bound { .. } | Event::Sometimes { .. } | Event::Message { .. } => {}
+            // A reset is no answer, and what is not answered is so already.
+            Event::Reset { .. }
+            | Event::Lapse { .. }
+            | Event::Bound { .. }
+            | Event::Sometimes { .. }
+            | Event::Message { .. } => {}
         }
     }
 
@@ -406,7 +414,8 @@ impl<'h> Facts<'h> {
 /// What is open while a history is read.
 #[derive(Default)]
 struct Building {
-    operations: BTreeMap<u64, usize>,
+    /// Places of a request's parts.
+    operations: BTreeMap<u64, Range<usize>>,
     deliveries: BTreeMap<u64, (RunId, usize)>,
     faults: BTreeMap<usize, (u64, &'static str)>,
     down: BTreeMap<NodeId, u64>,

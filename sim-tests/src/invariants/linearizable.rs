@@ -185,6 +185,7 @@ fn search(model: &Model, calls: &[Call], bound: usize) -> Found {
 fn brief(action: &Action) -> &'static str {
     match action {
         Action::Put { .. } => "put",
+        Action::Batch { .. } => "batch",
         Action::Pause { .. } => "pause",
         Action::Resume { .. } => "resume",
         Action::Delete { .. } => "delete",

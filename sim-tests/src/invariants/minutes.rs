@@ -137,6 +137,7 @@ impl Recorder {
             epoch: 1,
             retry_at: None,
             finished_at: None,
+            last: None,
         };
         self.push(ms, Event::Run(row));
     }
@@ -162,6 +163,7 @@ impl Recorder {
             attempt,
             token: Token(run.0),
             signed: None,
+            request: None,
         };
         self.push(ms, Event::Deliver(delivery));
     }

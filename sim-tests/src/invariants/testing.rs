@@ -43,6 +43,7 @@ pub fn fired(index: u64, due_s: i64) -> RunRow {
         epoch: 1,
         retry_at: None,
         finished_at: None,
+        last: None,
     }
 }
 
@@ -298,13 +299,14 @@ impl Script {
             attempt: row.attempt,
             token: row.token,
             signed: None,
+            request: None,
         };
         change(&mut it);
         self.event(Event::Deliver(it))
     }
 
     pub fn answer(self, delivery: u64, status: u16) -> Self {
-        self.event(Event::Answer { delivery, status })
+        self.event(Event::Answer { delivery, status, retry_after: None })
     }
 
     pub fn begin(self, id: usize, fault: Fault) -> Self {

@@ -165,7 +165,7 @@ impl<'h> Timeline<'h> {
                         status: None,
                     });
                 }
-                Event::Answer { delivery, status } => {
+                Event::Answer { delivery, status, .. } => {
                     if let Some(delivered) = answered.get(delivery) {
                         timeline.deliveries[*delivered].status = Some(*status);
                     }

@@ -132,8 +132,15 @@ fn workload(scenario: &Scenario) -> Result {
             let message = format!("there is no node {}; the nodes are 1 to {}", operation.node, scenario.nodes);
             return Err(Fault { path: place("node"), message });
         }
-        if let Action::Put { name, spec, .. } = &operation.action {
-            definition(scenario, name, spec)
+        let puts = match &operation.action {
+            Action::Batch { lines } => lines,
+            single => std::slice::from_ref(single),
+        };
+        for action in puts {
+            let Action::Put { name, spec, .. } = action else { continue };
+            // The cluster names those without a name.
+            let checked = if name.is_empty() { "unnamed" } else { name };
+            definition(scenario, checked, spec)
                 .map_err(|message| Fault { path: place("action"), message: format!("task {name:?}: {message}") })?;
         }
     }

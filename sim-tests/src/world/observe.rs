@@ -125,6 +125,7 @@ fn record_rows(recorder: &Recorder, applied: &Applied<'_>) {
                 epoch: run.epoch,
                 retry_at: run.retry_at,
                 finished_at: run.finished_at,
+                last: run.attempts.last().cloned(),
             }),
             Row::Lapse(lapse) => Event::Lapse {
                 index,

@@ -131,7 +131,7 @@ fn answered(state: &State, action: &Action, outcome: &Outcome, specs: &[&TaskSpe
             let spec = specs.get(after.spec)?;
             (after.version == task.version && same_spec(spec, &task.spec)).then_some(after)
         }
-        Outcome::Run { .. } | Outcome::Unknown { .. } => None,
+        Outcome::Run { .. } | Outcome::Batch { .. } | Outcome::Unknown { .. } => None,
     }
 }
 
@@ -142,7 +142,10 @@ fn creates_only(action: &Action) -> bool {
 
 fn wanted_version(action: &Action) -> Option<u32> {
     match action {
-        Action::Put { if_version, .. } => *if_version,
+        Action::Put { if_version, .. }
+        | Action::Pause { if_version, .. }
+        | Action::Resume { if_version, .. }
+        | Action::Delete { if_version, .. } => *if_version,
         _ => None,
     }
 }
@@ -204,6 +207,7 @@ fn verb_answered(state: &State, action: &Action, task: &TaskWritten) -> Option<S
     let may_be = to & bit(task.state);
     match may_be {
         _ if before.version != task.version => None,
+        _ if wanted_version(action).is_some_and(|wanted| wanted != before.version) => None,
         0 => None,
         ABSENT => Some(before.gone()),
         _ => Some(State { may_be, ..before }),
@@ -232,6 +236,9 @@ fn put_unanswered(state: &State, action: &Action, specs: &[&TaskSpec]) -> Vec<St
 
 /// The state if another request that got no answer took effect.
 fn verb_unanswered(state: &State, action: &Action) -> Option<State> {
+    if wanted_version(action).is_some_and(|wanted| wanted != state.version) {
+        return None;
+    }
     match action {
         Action::Pause { .. } => Some(State { may_be: PAUSED, ..state.only(ACTIVE)? }),
         Action::Resume { .. } => Some(State { may_be: ACTIVE | FINISHED, ..state.only(PAUSED)? }),

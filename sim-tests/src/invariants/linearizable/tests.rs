@@ -17,15 +17,15 @@ fn name() -> String {
 }
 
 fn pause() -> Action {
-    Action::Pause { name: name() }
+    Action::Pause { name: name(), if_version: None }
 }
 
 fn resume() -> Action {
-    Action::Resume { name: name() }
+    Action::Resume { name: name(), if_version: None }
 }
 
 fn delete() -> Action {
-    Action::Delete { name: name(), cancel_runs: false }
+    Action::Delete { name: name(), cancel_runs: false, if_version: None }
 }
 
 fn trigger() -> Action {
