@@ -47,6 +47,7 @@ fn puts() -> Entry {
             mode: PutMode::Create,
             idempotency: None,
             prepared: Some(PreparedPut {
+                since: Timestamp::from_millis(0),
                 expected: None,
                 unchanged: false,
                 next: Some(next(n)),

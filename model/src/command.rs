@@ -23,8 +23,8 @@ pub struct Entry {
 
 impl Versioned for Entry {
     const NAME: &'static str = "log entry";
-    /// Builds before the first release wrote 1, without `period`.
-    const VERSION: u8 = 2;
+    /// Builds before the first release wrote 1, without `period`, and 2, without `since`.
+    const VERSION: u8 = 3;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -135,6 +135,8 @@ pub struct PreparedPut {
     pub expected: Option<(TaskId, u32)>,
     /// The definition equals the current one: nothing is written.
     pub unchanged: bool,
+    /// See [`crate::TaskState::since`].
+    pub since: Timestamp,
     /// The first occurrence of the new version.
     pub next: Option<Next>,
     /// Set if each occurrence of the new version follows the one before by just so much, without end: then nothing has

@@ -20,6 +20,9 @@ pub struct TaskState {
     pub created_at: Timestamp,
     /// When the current version was written: the anchor of `delay`.
     pub version_at: Timestamp,
+    /// The current version has occurrences after this instant: that of its writing, or an earlier one, if it left the
+    /// schedules as they were and jitter still held back what had been due by them.
+    pub since: Timestamp,
     /// The next occurrence, if there is one. Kept while paused.
     pub next: Option<Next>,
     /// Every occurrence of a schedule at or before this instant stands in the ledger; none will ever be added there.
@@ -61,8 +64,8 @@ pub struct TaskState {
 
 impl Versioned for TaskState {
     const NAME: &'static str = "task";
-    /// Builds before the first release wrote 1, without `grace`, and 2, without `period`.
-    const VERSION: u8 = 3;
+    /// Builds before the first release wrote 1, without `grace`, 2, without `period`, and 3, without `since`.
+    const VERSION: u8 = 4;
 }
 
 impl TaskState {

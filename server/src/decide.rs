@@ -56,6 +56,12 @@ pub fn decided_until(task: &TaskState, lines: &[FireLine]) -> Timestamp {
     until
 }
 
+/// Whether `lines` use up a task's remaining fires.
+pub fn is_spent(task: &TaskState, lines: &[FireLine]) -> bool {
+    let fires = lines.iter().filter(|line| line.task == task.id && line.decision == Decision::Fire).count();
+    task.remaining.is_some_and(|remaining| fires >= remaining as usize)
+}
+
 /// Why `occurrence` does not fire at `now`, if it does not. `after` is the occurrence that follows it.
 fn lapse(catch_up: &CatchUp, occurrence: &Next, after: Option<Next>, now: Timestamp) -> Option<Reason> {
     let overdue = now.since(occurrence.due_at);
@@ -129,7 +135,7 @@ mod tests {
         });
         let mut spec = TaskSpec::new(vec![Schedule::Every(period.parse().unwrap())], target);
         spec.catch_up = catch_up;
-        let plan = Plan::compile(&spec, Anchors { created_at: CREATED, version_at: CREATED, spread: 0 }).unwrap();
+        let plan = Plan::compile(&spec, Anchors::new(CREATED, 0)).unwrap();
         let task = TaskState {
             id: TaskId::at(LogPlace::new(7, 0)),
             namespace: "default".into(),
@@ -138,6 +144,7 @@ mod tests {
             version: 3,
             created_at: CREATED,
             version_at: CREATED,
+            since: CREATED,
             next: plan.first(Timestamp::MIN),
             decided_until: CREATED,
             spread: 0,

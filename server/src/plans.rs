@@ -94,7 +94,8 @@ impl Plans {
 }
 
 fn compile(state: &TaskState, spec: TaskSpec) -> Result<Planned, Rejection> {
-    let anchors = Anchors { created_at: state.created_at, version_at: state.version_at, spread: state.spread };
+    let TaskState { created_at, version_at, since, spread, .. } = *state;
+    let anchors = Anchors { created_at, version_at, since, spread };
     let plan = Plan::compile(&spec, anchors)?;
     Ok(Planned { spec, plan })
 }

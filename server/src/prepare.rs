@@ -8,15 +8,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use campanile_model::{
-    Code, Command, FireLine, PreparedPut, PutTask, Rejection, TaskName, TaskState, Timestamp, limits,
+    Code, Command, FireLine, Millis, PreparedPut, PutTask, Rejection, TaskName, TaskSpec, TaskState, TaskStatus,
+    Timestamp, limits,
 };
 use campanile_raft::{Prepare, Prepared};
 use campanile_store::{StoreError, View};
 use campanile_timer::{Anchors, Plan};
 use rand::{Rng, rngs::SmallRng};
 
-use crate::decide::{decide, decided_until};
-use crate::plans::{PlanError, Plans};
+use crate::decide::{decide, decided_until, is_spent};
+use crate::plans::{PlanError, Planned, Plans};
 use crate::secret;
 
 pub struct Preparer {
@@ -39,26 +40,28 @@ impl Preparer {
         let Some(current) = current else {
             secret::keep(&mut put.spec.target, None)?;
             let spread = if put.task.name.is_empty() { self.draw() } else { spread_of(&put.task) };
-            let anchors = Anchors { created_at: time, version_at: time, spread };
-            let plan = Plan::compile(&put.spec, anchors)?;
+            let plan = Plan::compile(&put.spec, Anchors::new(time, spread))?;
             let (next, period) = (plan.first(Timestamp::MIN), plan.period());
-            put.prepared = Some(PreparedPut { expected: None, unchanged: false, next, period, spread });
+            put.prepared = Some(PreparedPut { expected: None, unchanged: false, since: time, next, period, spread });
             return Ok(());
         };
         let expected = Some((current.id, current.version));
         let planned = self.plans.of(work.view, &current).map_err(plan)?;
         secret::keep(&mut put.spec.target, Some(&planned.spec.target))?;
         if put.spec == planned.spec {
-            let (next, period, spread) = (current.next, current.period, current.spread);
-            put.prepared = Some(PreparedPut { expected, unchanged: true, next, period, spread });
+            let TaskState { since, next, period, spread, .. } = current;
+            put.prepared = Some(PreparedPut { expected, unchanged: true, since, next, period, spread });
             return Ok(());
         }
         work.settle(&self.plans, &current)?;
-        let anchors = Anchors { created_at: current.created_at, version_at: time, spread: current.spread };
         let decided_until = current.decided_until.max(decided_until(&current, &work.lines));
-        let plan = Plan::compile(&put.spec, anchors)?;
-        let (next, period, spread) = (plan.first(decided_until), plan.period(), current.spread);
-        put.prepared = Some(PreparedPut { expected, unchanged: false, next, period, spread });
+        let spent = is_spent(&current, &work.lines);
+        let held = held_back(&current, &planned, &put.spec, decided_until).filter(|held| *held <= time && !spent);
+        let TaskState { created_at, spread, .. } = current;
+        let since = held.map_or(time, |held| held.saturating_sub(Millis(1)));
+        let plan = Plan::compile(&put.spec, Anchors { created_at, version_at: time, since, spread })?;
+        let (next, period) = (plan.first(decided_until), plan.period());
+        put.prepared = Some(PreparedPut { expected, unchanged: false, since, next, period, spread });
         Ok(())
     }
 
@@ -90,6 +93,15 @@ impl Prepare for Preparer {
         let replies = settling..commands.len();
         Ok(Prepared { commands, replies })
     }
+}
+
+/// The first occurrence that has come by the old definition and is not due yet, because of its jitter: it stays an
+/// occurrence of an update that leaves the schedules as they are. Otherwise a task that is updated again and again would
+/// never fire. By other schedules nothing of it is left, as of all that was to come.
+fn held_back(task: &TaskState, old: &Planned, new: &TaskSpec, decided_until: Timestamp) -> Option<Timestamp> {
+    let lives = matches!(task.status, TaskStatus::Active | TaskStatus::Paused) && task.next.is_some();
+    let same = old.spec.schedules == new.schedules && old.spec.start_at == new.start_at;
+    if lives && same { old.plan.next_after(decided_until) } else { None }
 }
 
 /// One proposal being prepared.
@@ -141,7 +153,7 @@ fn plan(error: PlanError) -> Rejection {
 mod tests {
     use std::collections::BTreeMap;
 
-    use campanile_model::{HttpMethod, HttpTarget, Millis, Next, PutMode, Schedule, Target, TaskSpec};
+    use campanile_model::{HttpMethod, HttpTarget, Next, PutMode, Schedule, Target, TaskSpec};
     use campanile_store::{Store, engine::MemDisk};
     use rand::SeedableRng;
 

@@ -26,7 +26,7 @@ type Told = Result<Vec<String>, String>;
 fn both(spec: &TaskSpec, spread: u64, at: i64, until: i64) -> Option<(Vec<String>, Told)> {
     let at = Timestamp::from_millis(at * 1000);
     let until = Timestamp::from_millis(until * 1000);
-    let anchors = campanile_timer::Anchors { created_at: at, version_at: at, spread };
+    let anchors = campanile_timer::Anchors::new(at, spread);
     let plan = Plan::compile(spec, anchors).ok()?;
     let mut products = Vec::new();
     let mut last = Timestamp::MIN;
@@ -34,7 +34,7 @@ fn both(spec: &TaskSpec, spread: u64, at: i64, until: i64) -> Option<(Vec<String
         products.push(next.to_string());
         last = next;
     }
-    let anchors = Anchors { created_at: at, version_at: at, spread };
+    let anchors = Anchors { created_at: at, version_at: at, since: at, spread };
     let ours = expect::occurrences(spec, anchors, Timestamp::MIN, until);
     let ours = ours.map(|found| found.iter().map(Timestamp::to_string).collect()).map_err(|error| error.to_string());
     Some((products, ours))

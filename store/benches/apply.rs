@@ -71,7 +71,14 @@ impl Machine {
             },
             mode: PutMode::Create,
             idempotency: None,
-            prepared: Some(PreparedPut { expected: None, unchanged: false, next, period: None, spread: 7 }),
+            prepared: Some(PreparedPut {
+                expected: None,
+                unchanged: false,
+                since: Timestamp::MIN,
+                next,
+                period: None,
+                spread: 7,
+            }),
         };
         self.run((0..LINES).map(|_| Command::PutTask(Box::new(put.clone()))).collect())
     }

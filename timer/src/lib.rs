@@ -12,7 +12,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let schedule = parse_expression("30 2 * * *", "Europe/Berlin", Dst::Vixie)?;
 //! let now = "2026-03-28T12:00:00Z".parse()?;
-//! let plan = Plan::of(&[schedule.clone()], Anchors { created_at: now, version_at: now, spread: 0 })?;
+//! let plan = Plan::of(&[schedule.clone()], Anchors::new(now, 0))?;
 //!
 //! // In the night to the 29th, Berlin's clock goes from 02:00 to 03:00.
 //! let first = plan.next_after(now).ok_or("never")?;

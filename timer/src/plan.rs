@@ -17,8 +17,18 @@ pub struct Anchors {
     pub created_at: Timestamp,
     /// When this version of it was written.
     pub version_at: Timestamp,
+    /// It has occurrences after this instant: `version_at`, or before it, where an update left the schedules as they were
+    /// and jitter still held some back.
+    pub since: Timestamp,
     /// The task's stable hash; spreads `jitter` and cron's `~`.
     pub spread: u64,
+}
+
+impl Anchors {
+    /// Those of a task that is created at this instant.
+    pub fn new(created_at: Timestamp, spread: u64) -> Self {
+        Self { created_at, version_at: created_at, since: created_at, spread }
+    }
 }
 
 /// The compiled form of a task's schedules. Compiling cron costs some tens of microseconds and asking it less than one,
@@ -27,6 +37,7 @@ pub struct Anchors {
 pub struct Plan {
     rules: Vec<Rule>,
     version_at: Timestamp,
+    since: Timestamp,
     /// The first instant allowed.
     start_at: Timestamp,
     /// The first instant no longer allowed.
@@ -66,14 +77,16 @@ impl Plan {
             Millis(most) => Millis(xxh3_64_with_seed(b"jitter", anchors.spread) % most),
         };
         let rules = compile_all(&spec.schedules, spec.start_at, anchors)?;
-        Self { rules, version_at: anchors.version_at, start_at, end_at, jitter }.checked(anchors)
+        let Anchors { version_at, since, .. } = anchors;
+        Self { rules, version_at, since, start_at, end_at, jitter }.checked(anchors)
     }
 
     /// Compiles schedules that belong to no task: unbounded, without jitter.
     pub fn of(schedules: &[Schedule], anchors: Anchors) -> Result<Self, Rejection> {
         let rules = compile_all(schedules, None, anchors)?;
-        let (start_at, end_at) = (Timestamp::MIN, AFTER_LAST);
-        Self { rules, version_at: anchors.version_at, start_at, end_at, jitter: Millis(0) }.checked(anchors)
+        let (start_at, end_at, jitter) = (Timestamp::MIN, AFTER_LAST, Millis(0));
+        let Anchors { version_at, since, .. } = anchors;
+        Self { rules, version_at, since, start_at, end_at, jitter }.checked(anchors)
     }
 
     fn checked(self, anchors: Anchors) -> Result<Self, Rejection> {
@@ -86,18 +99,18 @@ impl Plan {
     }
 
     /// The earliest occurrence strictly after an instant: of all schedules, equal instants once. Only `at` has
-    /// occurrences at or before the writing of the version.
+    /// occurrences at or before [`Anchors::since`].
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         let after = after.max(just_before(self.start_at));
-        let nexts = self.rules.iter().filter_map(|rule| rule.next_after(after, self.version_at));
+        let nexts = self.rules.iter().filter_map(|rule| rule.next_after(after, self.since));
         nexts.min().filter(|next| *next < self.end_at)
     }
 
     /// [`Plan::next_after`] and when it is due: jitter later, and never before the version was written.
     pub fn next(&self, after: Timestamp) -> Option<Next> {
         let scheduled_at = self.next_after(after)?;
-        let due_at = scheduled_at.max(self.version_at).saturating_add(self.jitter);
-        Some(Next { scheduled_at, due_at })
+        let due_at = scheduled_at.max(self.since).saturating_add(self.jitter);
+        Some(Next { scheduled_at, due_at: due_at.max(self.version_at) })
     }
 
     /// How long after one occurrence the next one is, if that is always the same and there is no end: then [`following`]
@@ -105,6 +118,8 @@ impl Plan {
     pub fn period(&self) -> Option<Millis> {
         match &self.rules[..] {
             _ if self.end_at != AFTER_LAST => None,
+            // What an update found held back may be due sooner or later than its jitter says.
+            _ if self.since != self.version_at => None,
             [Rule::Every { period, .. }] => Some(*period),
             [Rule::Repeat(repeat)] => repeat.period(),
             _ => None,
@@ -168,8 +183,8 @@ impl Rule {
         }
     }
 
-    fn next_after(&self, after: Timestamp, version_at: Timestamp) -> Option<Timestamp> {
-        let later = after.max(version_at);
+    fn next_after(&self, after: Timestamp, since: Timestamp) -> Option<Timestamp> {
+        let later = after.max(since);
         let next = match self {
             Self::Once(at) => Some(*at).filter(|at| *at > after),
             Self::Every { first, period } => every_after(*first, *period, later),

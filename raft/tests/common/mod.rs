@@ -27,6 +27,7 @@ impl Prepare for PrepareManual {
             if let Command::PutTask(put) = command {
                 let found = view.find_task(&put.task).expect("read the view");
                 put.prepared = Some(PreparedPut {
+                    since: time,
                     expected: found.map(|task| (task.id, task.version)),
                     unchanged: false,
                     next: None,

@@ -89,7 +89,7 @@ pub fn check_name(name: &str) -> Result<(), Rejection> {
 /// Whether a definition keeps all limits, and its schedules mean something.
 pub fn check(spec: &TaskSpec, now: Timestamp) -> Result<(), Rejection> {
     check_limits(spec)?;
-    Plan::compile(spec, Anchors { created_at: now, version_at: now, spread: 0 })?;
+    Plan::compile(spec, Anchors::new(now, 0))?;
     Ok(())
 }
 

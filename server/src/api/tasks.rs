@@ -396,7 +396,7 @@ pub async fn preview_definition(
     let definition = definition::read(&body(request, limits::BODY_BYTES).await?, now)?;
     let name = definition.name.unwrap_or_default();
     let spread = crate::prepare::spread_of(&TaskName { namespace: ns, name });
-    let plan = Plan::compile(&definition.spec, Anchors { created_at: now, version_at: now, spread })?;
+    let plan = Plan::compile(&definition.spec, Anchors::new(now, spread))?;
     Ok(Json(match params.after {
         Some(after) => occurrences(&plan, after, count),
         None => occurrences(&plan, Timestamp::MIN, count),

@@ -127,7 +127,7 @@ fn definition(entry: &Entry, current: Option<&TaskSpec>) -> TaskSpec {
 }
 
 fn check(entry: &Entry, now: Timestamp) -> Line {
-    let anchors = Anchors { created_at: now, version_at: now, spread: 0 };
+    let anchors = Anchors::new(now, 0);
     match Plan::compile(&definition(entry, None), anchors) {
         Ok(plan) => Line { next: plan.next_after(now), ..line(entry, Outcome::Valid) },
         Err(rejection) => Line { error: Some(rejection.into()), ..line(entry, Outcome::Failed) },

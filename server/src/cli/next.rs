@@ -57,7 +57,7 @@ impl Next {
 
 /// Up to `count` occurrences of a schedule that is written at `after`.
 fn upcoming(schedule: &Schedule, after: Timestamp, count: usize) -> Result<Vec<Occurrence>, Failure> {
-    let anchors = Anchors { created_at: after, version_at: after, spread: 0 };
+    let anchors = Anchors::new(after, 0);
     let spec = TaskSpec::new(vec![schedule.clone()], super::definition::http_target(String::new()));
     let plan = Plan::compile(&spec, anchors).map_err(|rejection| {
         // The expression is the whole of the input here; a path into a task would only puzzle.

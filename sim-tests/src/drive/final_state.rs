@@ -1,40 +1,56 @@
 //! Reads the final state of a cluster that has converged, through the API, as any client could.
+//!
+//! A reading that fails is told like one that succeeds: without it nobody could say that the checkers of final states
+//! had nothing to look at.
 
 use campanile_client::{Client, Error, LedgerQuery, RunQuery, TaskQuery};
+use campanile_model::NodeId;
+use campanile_model::api::LedgerView;
 
 use super::recorder::Recorder;
-use crate::history::Event;
+use crate::history::{Event, FinalRead};
 
-/// Reads tasks, ledgers and runs from one node and records them.
-pub async fn read(client: &Client, recorder: &Recorder) -> Result<(), Error> {
-    let mut query = TaskQuery::default();
+/// Tasks, ledgers and runs as one node tells them, so many to a page.
+pub async fn read(client: &Client, limit: Option<usize>) -> Result<Vec<Event>, Error> {
+    let mut found = Vec::new();
+    let mut query = TaskQuery { limit, ..TaskQuery::default() };
     loop {
         let page = client.list_tasks(&query).await?;
         for task in page.items {
             let id = task.id.to_string();
-            recorder.record(Event::FinalTask { task: Box::new(task) });
-            read_runs(client, &id, recorder).await?;
-            read_ledger(client, &id, recorder).await?;
+            found.push(Event::FinalTask { task: Box::new(task) });
+            read_runs(client, &id, limit, &mut found).await?;
+            found.push(Event::FinalLedger { ledger: read_ledger(client, &id, limit).await? });
         }
-        let Some(token) = page.next_page_token else { return Ok(()) };
+        let Some(token) = page.next_page_token else { return Ok(found) };
         query.page_token = Some(token);
     }
 }
 
-async fn read_runs(client: &Client, task: &str, recorder: &Recorder) -> Result<(), Error> {
-    let mut query = RunQuery::default();
+/// Records what was read, or why it could not be.
+pub fn record(read: Result<Vec<Event>, String>, node: NodeId, recorder: &Recorder) {
+    let told = match read {
+        Ok(events) => {
+            events.into_iter().for_each(|event| recorder.record(event));
+            FinalRead::Whole
+        }
+        Err(error) => FinalRead::Failed { error },
+    };
+    recorder.record(Event::FinalState { node, read: told });
+}
+
+async fn read_runs(client: &Client, task: &str, limit: Option<usize>, found: &mut Vec<Event>) -> Result<(), Error> {
+    let mut query = RunQuery { limit, ..RunQuery::default() };
     loop {
         let page = client.list_runs(task, &query).await?;
-        for run in page.items {
-            recorder.record(Event::FinalRun { run: Box::new(run) });
-        }
+        found.extend(page.items.into_iter().map(|run| Event::FinalRun { run: Box::new(run) }));
         let Some(token) = page.next_page_token else { return Ok(()) };
         query.page_token = Some(token);
     }
 }
 
-async fn read_ledger(client: &Client, task: &str, recorder: &Recorder) -> Result<(), Error> {
-    let mut query = LedgerQuery::default();
+async fn read_ledger(client: &Client, task: &str, limit: Option<usize>) -> Result<LedgerView, Error> {
+    let mut query = LedgerQuery { limit, ..LedgerQuery::default() };
     let mut whole = client.ledger(task, &query).await?;
     while let Some(token) = whole.next_page_token.take() {
         query.page_token = Some(token);
@@ -43,6 +59,5 @@ async fn read_ledger(client: &Client, task: &str, recorder: &Recorder) -> Result
         (whole.tally, whole.folded, whole.decided_until) = (page.tally, page.folded, page.decided_until);
         whole.next_page_token = page.next_page_token;
     }
-    recorder.record(Event::FinalLedger { ledger: whole });
-    Ok(())
+    Ok(whole)
 }

@@ -9,15 +9,27 @@ mod cron;
 mod repeat;
 mod zone;
 
-use campanile_model::{Dst, Schedule, TaskSpec, Timestamp};
+use campanile_model::{Dst, Millis, Schedule, TaskSpec, Timestamp};
 
 /// What a definition's times are counted from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Anchors {
     pub created_at: Timestamp,
     pub version_at: Timestamp,
-    /// Chooses the values of cron's `~`.
+    /// Occurrences come after this: when the version was written, or before, if jitter held some back just then and the
+    /// version left the schedules as they were.
+    pub since: Timestamp,
+    /// Chooses the values of cron's `~`, and how long jitter holds back.
     pub spread: u64,
+}
+
+/// When an occurrence is due.
+pub fn due_at(spec: &TaskSpec, anchors: Anchors, at: Timestamp) -> Timestamp {
+    let jitter = match spec.jitter.0 {
+        0 => 0,
+        most => xxhash_rust::xxh3::xxh3_64_with_seed(b"jitter", anchors.spread) % most,
+    };
+    at.max(anchors.since).saturating_add(Millis(jitter)).max(anchors.version_at)
 }
 
 /// A schedule that this implementation does not understand, though the product may.
@@ -34,7 +46,7 @@ pub fn spread_of(name: &str) -> u64 {
 
 /// Every occurrence after `after` and up to `until`, ascending; schedules that meet at an instant make one.
 ///
-/// Only `at` has occurrences at or before the writing of the version.
+/// Only `at` has occurrences at or before [`Anchors::since`].
 pub fn occurrences(
     spec: &TaskSpec,
     anchors: Anchors,
@@ -43,7 +55,7 @@ pub fn occurrences(
 ) -> Result<Vec<Timestamp>, Unreadable> {
     let until = until.min(Timestamp::LAST).as_millis();
     let after = after.as_millis();
-    let after_version = after.max(anchors.version_at.as_millis());
+    let after_version = after.max(anchors.since.as_millis());
     let mut found = Vec::new();
     for schedule in &spec.schedules {
         match schedule {
@@ -109,7 +121,7 @@ pub fn may_run_out(spec: &TaskSpec) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use campanile_model::{HttpTarget, Millis, Target};
+    use campanile_model::{HttpTarget, Target};
 
     use super::*;
 
@@ -128,7 +140,7 @@ mod tests {
     }
 
     fn listed(spec: &TaskSpec, created: &str, after: &str, until: &str) -> Vec<String> {
-        let anchors = Anchors { created_at: at(created), version_at: at(created), spread: 0 };
+        let anchors = Anchors { created_at: at(created), version_at: at(created), since: at(created), spread: 0 };
         let found = occurrences(spec, anchors, at(after), at(until)).unwrap();
         found.iter().map(|at| at.to_string().replace(".000Z", "Z")).collect()
     }
@@ -178,7 +190,7 @@ mod tests {
         let every = spec(serde_json::json!([{ "every": "10m" }]));
         let created_at = at("2026-01-01T00:00:00Z");
         let version_at = created_at.saturating_add(Millis::from_mins(14));
-        let anchors = Anchors { created_at, version_at, spread: 0 };
+        let anchors = Anchors { created_at, version_at, since: version_at, spread: 0 };
         let found = occurrences(&every, anchors, created_at, at("2026-01-01T00:30:00Z")).unwrap();
         assert_eq!(found, [at("2026-01-01T00:20:00Z"), at("2026-01-01T00:30:00Z")]);
     }

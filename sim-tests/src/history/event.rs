@@ -186,6 +186,11 @@ pub enum Event {
     FinalLedger {
         ledger: LedgerView,
     },
+    /// The final state was asked for. Recorded when its reading has ended, after what it found.
+    FinalState {
+        node: NodeId,
+        read: FinalRead,
+    },
     /// The highest that a bounded thing has been.
     Bound {
         node: NodeId,
@@ -206,6 +211,14 @@ pub enum Event {
         what: String,
         dropped: bool,
     },
+}
+
+/// How the reading of the final state went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum FinalRead {
+    Whole,
+    Failed { error: String },
 }
 
 /// What a client asks for. Tasks are of the namespace `default`.

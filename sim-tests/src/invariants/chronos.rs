@@ -197,8 +197,7 @@ fn windows(history: &History, story: &Story, arrivals: &Arrivals) -> Option<Vec<
                 Some(What::Fired(run)) => arrivals.excused.contains(&run),
                 None => false,
             };
-            let due = to_t(expected.at.max(version.at));
-            let latest = due + coverage::most_jitter(spec).0.cast_signed() * 1000;
+            let (due, latest) = (to_t(expected.due.0), to_t(expected.due.1));
             let healed = healed.map(|t| t.cast_signed());
             let closes =
                 healed.map_or(NEVER_CLOSES, |healed| latest.max(healed) + (slack + header.clock_error_ms) * 1000);

@@ -3,7 +3,7 @@
 
 use campanile_model::{Millis, TaskSpec, Timestamp};
 
-use super::story::{Decision, Story, Version};
+use super::story::{Decision, Since, Story, Version};
 use crate::expect;
 
 /// Where the ledger and the definition differ.
@@ -17,6 +17,8 @@ pub enum Gap {
     Miscounted { version: u32, first: Timestamp, last: Timestamp, count: u64, expected: u64, t: u64 },
     /// An occurrence in two lines.
     Twice { at: Timestamp, t: u64 },
+    /// A run that was due at another time than its occurrence.
+    Due { at: Timestamp, due_at: Timestamp, expected: Timestamp, t: u64 },
     /// The definition is not known, or not understood.
     Unknown { version: u32, why: String, t: u64 },
 }
@@ -28,6 +30,7 @@ impl Gap {
             | Self::Invented { t, .. }
             | Self::Miscounted { t, .. }
             | Self::Twice { t, .. }
+            | Self::Due { t, .. }
             | Self::Unknown { t, .. } => *t,
         }
     }
@@ -49,6 +52,9 @@ impl Gap {
                 "{task} counts {count} occurrences from {first} to {last}, and version {version} has {expected}"
             ),
             Self::Twice { at, .. } => format!("{task} decided its occurrence at {at} twice"),
+            Self::Due { at, due_at, expected, .. } => {
+                format!("{task} made its occurrence at {at} due at {due_at} in place of {expected}")
+            }
             Self::Unknown { version, why, .. } => format!("{task}, version {version}: {why}"),
         }
     }
@@ -57,12 +63,44 @@ impl Gap {
 /// An occurrence that a version has, and whether it must have been decided.
 pub struct Expected {
     pub at: Timestamp,
+    /// When it is due, jitter included: at the earliest and at the latest, which differ where the task's hash is not known.
+    pub due: (Timestamp, Timestamp),
     pub required: bool,
 }
 
-/// The most that jitter can add.
-pub fn most_jitter(spec: &TaskSpec) -> Millis {
-    Millis(spec.jitter.0.saturating_sub(1))
+/// When an occurrence is due.
+fn due(story: &Story, version: &Version, spec: &TaskSpec, at: Timestamp) -> (Timestamp, Timestamp) {
+    let anchors = story.anchors(version, spec);
+    if story.is_named() {
+        let due_at = expect::due_at(spec, anchors, at);
+        return (due_at, due_at);
+    }
+    let from = at.max(anchors.since);
+    let most = Millis(spec.jitter.0.saturating_sub(1));
+    (from.max(version.at), from.saturating_add(most).max(version.at))
+}
+
+/// From when on a version has occurrences: its writing, or before, where it left the schedules as they were and jitter
+/// still held some back.
+pub fn since(story: &Story, place: usize, spec: &TaskSpec) -> Since {
+    let version = &story.versions[place];
+    let written = Since { at: version.at, certain: true };
+    let Some(place_before) = place.checked_sub(1) else { return written };
+    let before = &story.versions[place_before];
+    let same = |old: &&TaskSpec| old.schedules == spec.schedules && old.start_at == spec.start_at;
+    if before.spent || !before.specs.iter().any(|old| same(&old)) {
+        return written;
+    }
+    let Some(old) = before.specs.iter().copied().find(|old| same(&old)) else { return written };
+    let decided = decided_before(story, place);
+    let Ok(all) = expected(story, place_before, old, version.at) else { return written };
+    match all.iter().find(|expected| expected.at > decided) {
+        Some(held) => {
+            let certain = before.specs.len() == 1 && before.since.iter().all(|since| since.certain);
+            Since { at: Timestamp::from_millis(held.at.as_millis() - 1), certain }
+        }
+        None => written,
+    }
 }
 
 /// The occurrences of one version of a task. `open_until`: how far to look in a version that nothing has ended.
@@ -79,11 +117,16 @@ pub fn expected(
         Some(ended_at) => ended_at,
         None => open_until,
     };
-    let found = expect::occurrences(spec, story.anchors(version), after, until)?;
-    let due_by = |at: Timestamp| at.max(version.at).saturating_add(most_jitter(spec));
-    // What is due is decided before a definition changes; what jitter still held back goes with the definition.
-    let required = |at: Timestamp| at <= version.decided_until || version.ended_at.is_some_and(|end| due_by(at) <= end);
-    Ok(found.into_iter().map(|at| Expected { at, required: required(at) }).collect())
+    let found = expect::occurrences(spec, story.anchors(version, spec), after, until)?;
+    let certain = version.since.iter().all(|since| since.certain);
+    let expected = |at: Timestamp| {
+        let due = due(story, version, spec, at);
+        // What is due is decided before a definition changes; what jitter still holds back is the next one's, if that has
+        // the same schedules, and gone with the definition otherwise.
+        let over = at <= version.decided_until || version.ended_at.is_some_and(|end| due.1 <= end);
+        Expected { at, due, required: over && (certain || at > version.at) }
+    };
+    Ok(found.into_iter().map(expected).collect())
 }
 
 /// Where the version before stopped: nothing at or before it belongs to this one.
@@ -126,7 +169,7 @@ fn compare(story: &Story, version: &Version, expected: &[Expected]) -> Vec<Gap> 
             gaps.push(Gap::Missing { version: number, first, last, count: more + 1, t });
         }
     };
-    for Decision { first, last, count, t, .. } in story.decisions_of(number).iter().copied() {
+    for Decision { first, last, count, due_at, t, .. } in story.decisions_of(number).iter().copied() {
         if decided.is_some_and(|decided| first <= decided) {
             gaps.push(Gap::Twice { at: first, t });
             continue;
@@ -143,6 +186,10 @@ fn compare(story: &Story, version: &Version, expected: &[Expected]) -> Vec<Gap> 
         } else if inside.len() as u64 != count {
             let expected = inside.len() as u64;
             gaps.push(Gap::Miscounted { version: number, first, last, count, expected, t });
+        } else if let (Some(due_at), Some(Expected { at, due: (earliest, latest), .. })) = (due_at, inside.first())
+            && (due_at < *earliest || due_at > *latest)
+        {
+            gaps.push(Gap::Due { at: *at, due_at, expected: *latest, t });
         }
     }
     missing(rest, &mut gaps, story.last.t);

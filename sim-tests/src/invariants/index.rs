@@ -8,7 +8,9 @@ use campanile_model::{LogPlace, NodeId, OccurrenceId, RunId, TaskId, TaskSpec, T
 
 use super::operations;
 use super::spans::{Span, Spans};
-use crate::history::{Action, Delivery, Event, History, NodeEvent, Outcome, RaftState, RunRow, Source, TaskRow};
+use crate::history::{
+    Action, Delivery, Event, FinalRead, History, NodeEvent, Outcome, RaftState, RunRow, Source, TaskRow,
+};
 
 /// A fact and when it was seen.
 #[derive(Clone, Copy, Debug)]
@@ -169,6 +171,8 @@ pub struct Facts<'h> {
     pub converged: Option<u64>,
     /// The final state was read.
     pub has_final: bool,
+    /// How the last reading of it went, and when it ended.
+    pub final_read: Option<(u64, &'h FinalRead)>,
 }
 
 impl<'h> Facts<'h> {
@@ -188,6 +192,7 @@ impl<'h> Facts<'h> {
             healed: None,
             converged: None,
             has_final: false,
+            final_read: None,
         };
         let mut building = Building::default();
         for timed in &history.events {
@@ -325,6 +330,7 @@ impl<'h> Facts<'h> {
                 self.has_final = true;
                 self.tasks.entry(ledger.task_id).or_default().ledger = Some(At { t, it: ledger });
             }
+            Event::FinalState { read, .. } => self.final_read = Some((t, read)),
             // A reset is no answer, and what is not answered is so already.
             Event::Reset { .. }
             | Event::Lapse { .. }

@@ -84,7 +84,7 @@ fn folded_balance(story: &Story, violations: &mut Vec<Violation>) {
     let all = version
         .specs
         .first()
-        .map(|spec| expect::occurrences(spec, story.anchors(version), Timestamp::MIN, version.decided_until));
+        .map(|spec| expect::occurrences(spec, story.anchors(version, spec), Timestamp::MIN, version.decided_until));
     let Some(Ok(all)) = all else { return };
     let entered = story.last.tally.total() - story.last.tally.triggered;
     if all.len() as u64 != entered {

@@ -88,12 +88,11 @@ fn undecided(history: &History, story: &Story, until: Timestamp) -> Option<Viola
     let until = if story.from_log { until } else { until.min(seen) };
     let mut late: Option<(Timestamp, usize)> = None;
     for spec in &version.specs {
-        let jitter = coverage::most_jitter(spec);
         let expected = coverage::expected(story, place, spec, until).ok()?;
         let mut open = expected
             .iter()
-            .map(|expected| expected.at)
-            .filter(|at| *at > story.last.decided_until && at.max(&version.at).saturating_add(jitter) <= until);
+            .filter(|expected| expected.at > story.last.decided_until && expected.due.1 <= until)
+            .map(|expected| expected.at);
         // Of definitions that may have been written, one must be served.
         let first = open.next()?;
         late = Some((first, open.count() + 1));

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use campanile_model::api::{Change, LedgerView, OriginView, TaskView};
 use campanile_model::{Kind, Reason, RunId, Tally, TaskId, TaskSpec, TaskStatus, Timestamp};
 
+use super::coverage;
 use super::operations::operations;
 use crate::expect::{self, Anchors};
 use crate::history::{Action, Event, History, Outcome};
@@ -35,12 +36,22 @@ pub struct Version<'h> {
     pub at: Timestamp,
     /// The definition. Several, where it is not known which of the requests that got no answer wrote it.
     pub specs: Vec<&'h TaskSpec>,
+    /// From when on each of them has occurrences.
+    pub since: Vec<Since>,
     /// The furthest that was decided under it.
     pub decided_until: Timestamp,
     /// Its `remaining` fires are used up.
     pub spent: bool,
     /// When the next version, or the deletion of the task, ended it.
     pub ended_at: Option<Timestamp>,
+}
+
+/// See [`Anchors::since`].
+#[derive(Clone, Copy, Debug)]
+pub struct Since {
+    pub at: Timestamp,
+    /// It is known which definition was there before.
+    pub certain: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +61,8 @@ pub struct Decision {
     pub last: Timestamp,
     pub count: u64,
     pub what: What,
+    /// When it was due by its run's row.
+    pub due_at: Option<Timestamp>,
     /// Of the history.
     pub t: u64,
 }
@@ -70,8 +83,15 @@ pub struct Standing {
 }
 
 impl Story<'_> {
-    pub fn anchors(&self, version: &Version) -> Anchors {
-        Anchors { created_at: self.created_at, version_at: version.at, spread: expect::spread_of(&self.name) }
+    pub fn anchors(&self, version: &Version, spec: &TaskSpec) -> Anchors {
+        let place = version.specs.iter().position(|known| std::ptr::eq(*known, spec));
+        let since = place.and_then(|place| version.since.get(place)).map_or(version.at, |since| since.at);
+        Anchors { created_at: self.created_at, version_at: version.at, since, spread: expect::spread_of(&self.name) }
+    }
+
+    /// Whether it was named by whoever put it. What the cluster named itself, it also drew a hash for.
+    pub fn is_named(&self) -> bool {
+        !self.name.is_empty()
     }
 
     /// The decisions made under a version.
@@ -122,6 +142,7 @@ pub fn tell(history: &History) -> Vec<Story<'_>> {
                         number: row.version,
                         at: time,
                         specs: specs.of(row.task, row.version, &row.name, t),
+                        since: Vec::new(),
                         decided_until: row.decided_until,
                         spent: false,
                         ended_at: None,
@@ -146,14 +167,19 @@ pub fn tell(history: &History) -> Vec<Story<'_>> {
                 if row.is_scheduled() {
                     let at = row.occurrence.scheduled_at;
                     let what = What::Fired(row.run);
-                    early.push((task, Decision { version: row.version, first: at, last: at, count: 1, what, t }));
+                    let due_at = Some(row.due_at);
+                    let version = row.version;
+                    early.push((task, Decision { version, first: at, last: at, count: 1, what, due_at, t }));
                 } else {
                     *triggered.entry(task).or_default() += 1;
                 }
             }
             Event::Lapse { task, version, first, last, count, reason, .. } => {
                 let (version, first, last, count) = (*version, *first, *last, *count);
-                early.push((*task, Decision { version, first, last, count, what: What::Lapsed(*reason), t }));
+                early.push((
+                    *task,
+                    Decision { version, first, last, count, what: What::Lapsed(*reason), due_at: None, t },
+                ));
             }
             Event::FinalTask { task } => {
                 finals.insert(task.id, (task, t));
@@ -173,6 +199,10 @@ pub fn tell(history: &History) -> Vec<Story<'_>> {
         story.triggered = triggered.get(id).copied().unwrap_or(0);
         story.ledger = ledgers.get(id).copied();
         story.decisions.sort_by_key(|decision| (decision.version, decision.first));
+        for place in 0..story.versions.len() {
+            let since = story.versions[place].specs.iter().map(|spec| coverage::since(story, place, spec)).collect();
+            story.versions[place].since = since;
+        }
     }
     if stories.is_empty() {
         for (id, (view, t)) in finals {
@@ -194,7 +224,7 @@ fn from_final<'h>(view: &'h TaskView, ledger: &'h LedgerView, t: u64) -> Story<'
                 _ => return None,
             };
             let (first, last, count) = (line.scheduled_at, line.last, line.count);
-            Some(Decision { version: view.version, first, last, count, what, t })
+            Some(Decision { version: view.version, first, last, count, what, due_at: None, t })
         })
         .collect();
     let decided_until = ledger.decided_until.unwrap_or(Timestamp::MIN);
@@ -212,6 +242,7 @@ fn from_final<'h>(view: &'h TaskView, ledger: &'h LedgerView, t: u64) -> Story<'
             number: view.version,
             at: view.updated_at,
             specs: vec![&view.spec],
+            since: Vec::new(),
             decided_until,
             spent: view.remaining_fires == Some(0),
             ended_at: None,

@@ -153,11 +153,14 @@ async fn run(order: &RealOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Driven> {
 async fn read_final(nemesis: &mut Nemesis<'_>, recorder: &Recorder, say: &dyn Fn(&str)) -> Result<bool> {
     for _ in 0..READS {
         say("reading the final state");
-        let leader = nemesis.leader().and_then(|leader| nemesis.machines.apis().remove(&leader));
-        if let Some(leader) = leader
-            && final_state::read(&clients::connect(&leader)?, recorder).await.is_ok()
-        {
-            return Ok(true);
+        let leader = nemesis.leader().and_then(|node| Some((node, nemesis.machines.apis().remove(&node)?)));
+        if let Some((node, leader)) = leader {
+            let read = final_state::read(&clients::connect(&leader)?, None).await.map_err(|error| error.to_string());
+            let whole = read.is_ok();
+            final_state::record(read, node, recorder);
+            if whole {
+                return Ok(true);
+            }
         }
         nemesis.tend(Duration::from_secs(1), say).await?;
     }

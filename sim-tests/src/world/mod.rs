@@ -12,6 +12,7 @@ mod receiver;
 mod settle;
 mod trace;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use campanile_model::sim::{self, Bug};
@@ -98,6 +99,14 @@ fn lateness_bound(scenario: &Scenario) -> Millis {
     }
 }
 
+/// The machine that reads the final state.
+const READER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 6, 1));
+/// How often the final state is asked for, and the pause after a failure: a leader may change just then.
+const FINAL_READS: u32 = 5;
+const FINAL_PAUSE: Duration = Duration::from_secs(2);
+/// Items on one page of it: few, so that lists have pages.
+const FINAL_PAGE: usize = 7;
+
 struct World;
 
 /// What came of it.
@@ -143,10 +152,9 @@ impl World {
         // Long enough for every fire that was due to show; from here on a missing one is missing.
         nemesis.tend(lateness_bound(&scenario).to_std()).await;
         settle::converge(&mut nemesis, &nodes, bound, &recorder).await;
-        drop(clients);
-        if converged && let Some(Ok(leader)) = nemesis.cluster.leader().map(connect) {
-            // A cluster that cannot be read in the end has no final state, which the checkers notice.
-            let _ = final_state::read(&leader, &recorder).await;
+        clients.abort();
+        if converged {
+            read_final_state(&mut nemesis, &recorder).await;
         }
         for (mark, count) in sim::marks() {
             recorder.record(Event::Sometimes { mark: mark.name().to_owned(), count });
@@ -159,6 +167,25 @@ impl World {
             simulated: started.elapsed(),
             disks: nemesis.cluster.hosts.values().map(|host| host.disk.work()).collect(),
         }
+    }
+}
+
+/// Reads the final state from a machine of its own: the simulator's has no address, and nobody could answer it.
+async fn read_final_state(nemesis: &mut Nemesis, recorder: &Recorder) {
+    let machine = Handle::current().create_node().name("reader").ip(READER).build();
+    for _ in 0..FINAL_READS {
+        let node = nemesis.cluster.leader().unwrap_or_default();
+        let reading = machine.spawn(async move {
+            let read = async { final_state::read(&connect(node)?, Some(FINAL_PAGE)).await };
+            read.await.map_err(|error: campanile_client::Error| error.to_string())
+        });
+        let read = reading.await.unwrap_or_else(|error| Err(error.to_string()));
+        let failed = read.is_err();
+        final_state::record(read, node, recorder);
+        if !failed {
+            return;
+        }
+        nemesis.tend(FINAL_PAUSE).await;
     }
 }
 

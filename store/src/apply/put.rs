@@ -49,6 +49,7 @@ impl Apply<'_> {
             version: 0,
             created_at: self.time,
             version_at: self.time,
+            since: self.time,
             next: None,
             decided_until: Timestamp::MIN,
             spread: prepared.spread,
@@ -97,6 +98,7 @@ impl Apply<'_> {
         let spec = &put.spec;
         task.version += 1;
         task.version_at = self.time;
+        task.since = prepared.since;
         task.remaining = spec.remaining;
         task.failures = 0;
         task.one_shot = spec.is_one_shot();

@@ -95,7 +95,7 @@ impl Machine {
             [Schedule::Every(period)] => Some(period),
             _ => None,
         };
-        let prepared = PreparedPut { expected, unchanged: false, next, period, spread: 7 };
+        let prepared = PreparedPut { expected, unchanged: false, since: self.now, next, period, spread: 7 };
         PutTask { task: named(name), spec, mode, idempotency: None, prepared: Some(prepared) }
     }
 

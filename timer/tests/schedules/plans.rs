@@ -10,7 +10,7 @@ const CREATED: &str = "2026-06-01T10:00:00Z";
 const UPDATED: &str = "2026-06-01T12:34:56.789Z";
 
 fn updated() -> Anchors {
-    Anchors { created_at: instant(CREATED), version_at: instant(UPDATED), spread: 7 }
+    Anchors { created_at: instant(CREATED), ..anchors(UPDATED) }
 }
 
 fn plan(schedules: Vec<Schedule>, anchors: Anchors) -> Plan {

@@ -25,7 +25,7 @@ pub fn spec(schedules: Vec<Schedule>) -> TaskSpec {
 
 /// Anchors of a task created and last written at one instant.
 pub fn anchors(at: &str) -> Anchors {
-    Anchors { created_at: instant(at), version_at: instant(at), spread: 7 }
+    Anchors::new(instant(at), 7)
 }
 
 pub fn compile(schedule: Schedule, at: &str) -> Result<Plan, Rejection> {
