@@ -174,20 +174,9 @@ impl Program {
 /// The mutants that an error is about: those whose own text it points at; else the innermost place it lies in; else
 /// all of the function, because what a mutant does to borrows may show elsewhere in it.
 fn culprits(error: &Diagnostic, pieces: &Pieces) -> BTreeSet<u32> {
-    let of = |span: &Span, hit: &dyn Fn(&Piece, &Range<usize>) -> bool| {
-        let place = span.byte_start..span.byte_end;
-        let pieces = pieces.get(&span.file_name).map(Vec::as_slice).unwrap_or_default();
-        pieces.iter().filter(|piece| hit(piece, &place)).map(|piece| piece.id).collect::<BTreeSet<u32>>()
-    };
-    let overlaps = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
     let primary = || error.spans.iter().filter(|span| span.is_primary);
-    let own = |piece: &Piece, place: &Range<usize>| {
-        // A span that holds the whole place says nothing of this mutant.
-        overlaps(&piece.own, place)
-            && !(place.start <= piece.own.start && piece.own.end <= place.end && piece.own != *place)
-    };
     for spans in [primary().collect::<Vec<_>>(), error.spans.iter().collect()] {
-        let found: BTreeSet<u32> = spans.iter().flat_map(|span| of(span, &own)).collect();
+        let found: BTreeSet<u32> = spans.iter().filter_map(|span| pointed_at(span, pieces)).collect();
         if !found.is_empty() {
             return found;
         }
@@ -200,6 +189,19 @@ fn culprits(error: &Diagnostic, pieces: &Pieces) -> BTreeSet<u32> {
         }
     }
     primary().flat_map(|span| in_function(span, pieces)).collect()
+}
+
+/// The mutant whose own text a span is in, or begins in: the innermost. A span that holds all of that text and more says
+/// nothing of it.
+fn pointed_at(span: &Span, pieces: &Pieces) -> Option<u32> {
+    let place = span.byte_start..span.byte_end;
+    let about = |own: &Range<usize>| {
+        let overlaps = own.start < place.end && place.start < own.end;
+        let holds = place.start <= own.start && own.end <= place.end;
+        overlaps && (!holds || *own == place)
+    };
+    let file = pieces.get(&span.file_name)?;
+    file.iter().filter(|piece| about(&piece.own)).min_by_key(|piece| piece.own.len()).map(|piece| piece.id)
 }
 
 /// All mutants of the function in which a span is: that of the nearest piece before it.
@@ -242,6 +244,7 @@ mod tests {
         assert_eq!(blamed(&[("(b) != (c)", true)]), [4]);
         assert_eq!(blamed(&[("!=", true)]), [4]);
         assert_eq!(blamed(&[("!((match", true), ("(b) != (c)", false)]), [4], "a note says it");
+        assert_eq!(blamed(&[(" a }", true), ("d()", false)]), [5], "what is left out is missed later");
     }
 
     #[test]

@@ -475,7 +475,7 @@ mod tests {
         let instead: Vec<_> = sites[1].mutants.iter().map(|mutant| mutant.instead.as_str()).collect();
         assert_eq!(instead, ["(a - b) - (c)", "(a - b) * (c)"]);
         assert_eq!(
-            changes("x += 1;"),
+            changes("x += 1; y"),
             ["delete the statement: x += 1;", "replace += with -=: x += 1", "replace += with *=: x += 1"]
         );
     }

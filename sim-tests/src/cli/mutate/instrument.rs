@@ -164,6 +164,8 @@ impl Writer<'_> {
                 self.out += "{ ";
                 self.write(site.place.clone(), inner);
                 self.out += " }";
+                // Where it stands is all that an error says of a value that is missing later.
+                self.pieces[known].own.end = self.out.len();
             }
             Form::Entry => {
                 for (id, instead) in &mutants {
