@@ -88,7 +88,8 @@ impl Mutate {
         let sources = scope::sources(&tree)?;
         let reasons = equivalents::read(&tree, &sources)?;
         if self.list {
-            let wanted = self.wanted(&sources, &BTreeSet::new())?;
+            let mut wanted = self.wanted(&sources, &BTreeSet::new())?;
+            wanted.sort_by_key(|wanted| wanted.id);
             let keys: Vec<&Key> = wanted.iter().map(|wanted| &wanted.mutant.key).collect();
             out.print(&keys, |keys| keys.iter().map(|key| format!("{key}\n")).collect())?;
             return Ok(End::Held);
@@ -107,7 +108,7 @@ impl Mutate {
         let (built, fingerprint) = self.build(&tree, &sources, &recipe, out)?;
         let program = built.programs.iter().find(|program| program.target == "campanile-sim");
         let simulator = Simulator::new(Some(program.context("cargo built no simulator")?.path.clone()))?;
-        let wanted = self.wanted(&sources, &built.unviable)?;
+        let mut wanted = self.wanted(&sources, &built.unviable)?;
         let mut state = match &self.resume {
             Some(file) if file.exists() => State::read(file, fingerprint.clone())?,
             _ => State::new(fingerprint.clone()),
@@ -125,6 +126,7 @@ impl Mutate {
         self.save(&state)?;
 
         let unknown = Record::default();
+        wanted.sort_by_key(|wanted| wanted.id);
         let lines = wanted.into_iter().map(|Wanted { mutant: Mutant { key, line, .. }, .. }| {
             let fate = Fate::of(state.records.get(&key).unwrap_or(&unknown), reasons.get(&key));
             Line { key, line, fate }
@@ -151,7 +153,7 @@ impl Mutate {
         Ok((built, fingerprint))
     }
 
-    /// Those that were asked for, in the order of the files.
+    /// Those that were asked for, in an order of their own.
     fn wanted(&self, sources: &[Source], unviable: &BTreeSet<u32>) -> Result<Vec<Wanted>> {
         let meant = |file: &str| self.file.is_empty() || self.file.iter().any(|pattern| scope::matches(pattern, file));
         let mutants = sources.iter().filter(|source| meant(&source.file)).flat_map(Source::mutants);
@@ -160,12 +162,10 @@ impl Mutate {
         if wanted.is_empty() {
             bail!("no mutant is meant by --file {}", self.file.join(" --file "));
         }
-        if let Some(sample) = self.sample {
-            // By name, so that a change of one file does not draw others in the next.
-            wanted.sort_by_cached_key(|wanted| xxh3_64(wanted.mutant.key.to_string().as_bytes()));
-            wanted.truncate(sample);
-            wanted.sort_by_key(|wanted| wanted.id);
-        }
+        // By name, so that a change of one file does not draw others in the next; and shuffled, so that a wave that is
+        // interrupted has tried some of every file.
+        wanted.sort_by_cached_key(|wanted| xxh3_64(wanted.mutant.key.to_string().as_bytes()));
+        wanted.truncate(self.sample.unwrap_or(usize::MAX));
         Ok(wanted)
     }
 
