@@ -1,13 +1,15 @@
 //! A process that simulates one seed: started, waited for, its verdict read.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use super::simulator::{self, Named};
 use crate::report::Summary;
@@ -30,6 +32,18 @@ pub struct Trial<'t> {
     pub planted: Option<&'t str>,
     pub history: Option<&'t Path>,
     pub report: Option<&'t Path>,
+    /// Variables of its own.
+    pub environment: &'t [(&'t str, &'t OsStr)],
+    pub limits: Option<Limits>,
+}
+
+/// What a process may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Processor time.
+    pub computing: Duration,
+    /// Bytes of address space.
+    pub memory: Option<u64>,
 }
 
 /// How it ended.
@@ -41,7 +55,7 @@ pub enum Ended {
         how: String,
         said: String,
     },
-    /// It was still at it after a quarter of an hour.
+    /// It was still at it when its time was over: a quarter of an hour, or less where it was given less.
     Endless,
 }
 
@@ -70,38 +84,47 @@ impl Simulator {
         option("--history", path(trial.history));
         option("--report", path(trial.report));
         arguments.extend(path(trial.scenario));
-        self.start(&arguments)?.ended()
+        self.start(&arguments, trial)?.ended()
     }
 
     /// What `planted` or `marks` lists.
     pub fn names(&self, verb: &str) -> Result<Vec<Named>> {
-        let process = self.start(&[verb.into(), "--json".into()])?;
-        let (status, stdout, stderr) = process.wait(LONGEST)?;
+        let process = self.start(&[verb.into(), "--json".into()], &Trial::default())?;
+        let (status, stdout, stderr) = process.wait()?;
         if !status.is_some_and(|status| status.success()) {
             bail!("{} {verb}: {}", self.program.display(), tail(&stderr));
         }
         serde_json::from_slice(&stdout).with_context(|| format!("what {} {verb} says", self.program.display()))
     }
 
-    fn start(&self, arguments: &[OsString]) -> Result<Process> {
-        let child = Command::new(&self.program)
-            .args(arguments)
-            // The child must be its own simulator.
-            .env_remove("CAMPANILE_SIMULATOR")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {}", self.program.display()))?;
-        Ok(Process(child))
+    fn start(&self, arguments: &[OsString], trial: &Trial<'_>) -> Result<Process> {
+        let mut command = Command::new(&self.program);
+        // The child must be its own simulator.
+        command.args(arguments).env_remove("CAMPANILE_SIMULATOR").envs(trial.environment.iter().copied());
+        Process::start(command, trial.limits)
     }
 }
 
-struct Process(Child);
+pub struct Process(Child);
 
 impl Process {
+    pub fn start(mut command: Command, limits: Option<Limits>) -> Result<Self> {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let child = child.with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        if let Some(Limits { computing, memory }) = limits {
+            // Past the first of the two it is told by a signal of its own, which says why it ended.
+            let seconds = computing.as_secs();
+            let computing = Rlimit { current: Some(seconds), maximum: Some(seconds + 10) };
+            let memory = Rlimit { current: memory, maximum: memory };
+            for (resource, limit) in [(Resource::Cpu, computing), (Resource::As, memory)] {
+                prlimit(Some(Pid::from_child(&child)), resource, limit).context("cannot limit a child process")?;
+            }
+        }
+        Ok(Self(child))
+    }
+
     fn ended(self) -> Result<Ended> {
-        let (status, stdout, stderr) = self.wait(LONGEST)?;
+        let (status, stdout, stderr) = self.wait()?;
         let Some(status) = status else { return Ok(Ended::Endless) };
         match status.code() {
             Some(0 | 1) => {
@@ -121,7 +144,7 @@ impl Process {
     }
 
     /// Its status and what it said; no status when it had to be ended.
-    fn wait(mut self, longest: Duration) -> Result<(Option<ExitStatus>, Vec<u8>, Vec<u8>)> {
+    pub fn wait(mut self) -> Result<(Option<ExitStatus>, Vec<u8>, Vec<u8>)> {
         let reader = |pipe: Option<Box<dyn Read + Send>>| {
             thread::spawn(move || {
                 let mut bytes = Vec::new();
@@ -134,9 +157,10 @@ impl Process {
         let mut pause = Duration::from_millis(1);
         let status = loop {
             if let Some(status) = self.0.try_wait().context("cannot wait for a child process")? {
-                break Some(status);
+                let over_time = status.signal() == Some(Signal::XCPU.as_raw());
+                break (!over_time).then_some(status);
             }
-            if started.elapsed() > longest {
+            if started.elapsed() > LONGEST {
                 self.0.kill().context("cannot end a child process")?;
                 self.0.wait().context("cannot wait for a child process")?;
                 break None;
@@ -189,7 +213,7 @@ impl Ended {
             Self::Crashed { how, said } => {
                 format!("crash, {how}: {}", said.lines().find(|line| line.contains("panicked")).unwrap_or(said))
             }
-            Self::Endless => "it did not end within a quarter of an hour".into(),
+            Self::Endless => "it did not end in its time".into(),
         }
     }
 }

@@ -6,6 +6,7 @@ mod check;
 mod child;
 mod cost;
 mod hunt;
+mod mutate;
 mod names;
 mod output;
 mod real;
@@ -59,6 +60,8 @@ enum Command {
     Shrink(shrink::Shrink),
     /// Find out whether every planted bug is caught, and after how many seeds
     Hunt(hunt::Hunt),
+    /// Find out which changes of the product's code nobody notices
+    Mutate(mutate::Mutate),
     /// Measure how much faster than time simulations go
     Speed(speed::Speed),
     /// Count what a fire costs, and compare that with what was recorded
@@ -162,6 +165,7 @@ fn dispatch(cli: Cli) -> Result<End> {
         Command::Replay(replay) => replay.execute(&children()?, out),
         Command::Shrink(shrink) => shrink.execute(&children()?, out),
         Command::Hunt(hunt) => hunt.execute(&children()?, out),
+        Command::Mutate(mutate) => mutate.execute(out),
         Command::Speed(speed) => speed.execute(&children()?, out),
         Command::Cost(cost) => cost.execute(&children()?, out),
         Command::Real(real) => real.execute(out),
