@@ -378,7 +378,7 @@ impl Inner {
     }
 
     /// Whether this node is a quorum by itself.
-    fn is_quorum(&self) -> bool {
+    fn is_alone(&self) -> bool {
         let position = self.position.borrow();
         let mut voters = position.membership.voter_ids();
         voters.next() == Some(self.node.0) && voters.next().is_none()
@@ -388,7 +388,7 @@ impl Inner {
     fn confirmed_until(&self, span: Duration, now: Instant) -> Instant {
         // Openraft notes a quorum's word only when another node answers. Whoever is to be elected without this node has
         // applied, on this node, that there are others.
-        if self.is_quorum() && !planted!(LoneLeaderUnconfirmed) {
+        if self.is_alone() && !planted!(LoneLeaderUnconfirmed) {
             return now + span;
         }
         let metrics = self.raft.data_metrics();
@@ -480,9 +480,8 @@ impl Inner {
                 let heard = state.heard.get(voter);
                 heard.is_some_and(|heard| now.saturating_duration_since(heard.at) <= unheard_after)
             };
-            let heard = 1 + others.iter().filter(is_heard).count();
-            let is_enough = heard > others.len().div_ceil(2);
-            if is_enough || state.given_up == Some(term) || planted!(UnheardLeaderStays) {
+            let heard = others.iter().filter(is_heard).count();
+            if is_quorum(1 + heard, 1 + others.len()) || state.given_up == Some(term) || planted!(UnheardLeaderStays) {
                 return;
             }
             state.given_up = Some(term);
@@ -523,6 +522,11 @@ impl Inner {
         let is_new = state.leading_since.is_some_and(|since| now.saturating_duration_since(since) < measured_within);
         (verdict.allowed || ahead.len() == others.len() || !is_new).then_some(verdict)
     }
+}
+
+/// Whether so many of the voters are more than half of them.
+fn is_quorum(some: usize, voters: usize) -> bool {
+    some > voters / 2
 }
 
 fn micros(span: Duration) -> u64 {
@@ -591,6 +595,13 @@ mod tests {
         assert_eq!(heard.measured_within(span, answered + span), Some(7));
         assert_eq!(heard.measured_within(span, told), None, "it was on its way for longer than it counts");
         assert_eq!(Heard { ahead_us: None, ..heard }.measured_within(span, answered), None);
+    }
+
+    #[test]
+    fn a_quorum_is_more_than_half() {
+        for (voters, quorum) in [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (6, 4), (7, 4)] {
+            assert!(is_quorum(quorum, voters) && !is_quorum(quorum - 1, voters), "{voters}");
+        }
     }
 
     #[test]
