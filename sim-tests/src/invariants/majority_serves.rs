@@ -72,7 +72,7 @@ impl Watch {
         let majorities = (0..1_u32 << members.len().min(16))
             .filter(|set| set.count_ones() as usize == size)
             .map(|set| {
-                let nodes = members.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1).map(|(_, node)| *node);
+                let nodes = members.iter().enumerate().filter(|(i, _)| (set >> i) & 1 == 1).map(|(_, node)| *node);
                 Majority { nodes: nodes.collect(), since: None, unserved: None }
             })
             .collect();
