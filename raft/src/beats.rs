@@ -477,7 +477,7 @@ impl Inner {
         {
             let mut state = self.state();
             let is_heard = |voter: &&NodeId| {
-                let heard = state.heard.get(voter);
+                let heard = state.heard.get(*voter);
                 heard.is_some_and(|heard| now.saturating_duration_since(heard.at) <= unheard_after)
             };
             let heard = others.iter().filter(is_heard).count();
