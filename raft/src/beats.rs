@@ -57,7 +57,8 @@ const HAND_OVER_EVERY: Duration = Duration::from_secs(10);
 /// What the leader knows of another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
-    /// When its last beat arrived, on the leader's monotonic clock; when the leader became leader, if none has.
+    /// When its last beat arrived, on the leader's monotonic clock; if none has, when the leader became leader or saw it
+    /// become a member.
     pub at: Instant,
     /// Zero until its first beat.
     pub incarnation: u64,
@@ -348,7 +349,6 @@ impl Inner {
             state.lease_until = None;
             state.pending.clear();
         }
-        let since = state.leading_since.unwrap_or(now);
         let lost_after = self.lost_after();
         state.heard.retain(|node, heard| {
             heard.is_member = members.contains(node);
@@ -356,11 +356,11 @@ impl Inner {
         });
         for node in members {
             state.heard.entry(node).or_insert(Heard {
-                at: since,
+                at: now,
                 incarnation: 0,
                 number: 0,
                 ahead_us: None,
-                measured_at: since,
+                measured_at: now,
                 is_member: true,
                 drains: false,
             });
