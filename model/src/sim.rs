@@ -146,6 +146,9 @@ mod simulated {
             OutcomeDropped, "outcome_dropped", "an outcome that was not committed at first is forgotten";
             SentTwice, "sent_twice", "an attempt is sent twice";
             OccurrenceSkipped, "occurrence_skipped", "an interval is passed over now and then";
+            LoneLeaderUnconfirmed, "lone_leader_unconfirmed", "a leader that is the only voter waits for others to confirm it, and delivers nothing";
+            UnheardLeaderStays, "unheard_leader_stays", "a leader that hears none of the others goes on leading";
+            VotesForTheUnreachable, "votes_for_the_unreachable", "nodes vote for one that they cannot reach";
             DstTwice, "dst_twice", "a fixed time in a fold runs in both passes";
         }
     }
@@ -167,6 +170,8 @@ mod simulated {
             LogFailed, "log_failed", "a node stopped because its log could not be written";
             ProposalArrivedTwice, "proposal_arrived_twice", "the network delivered a forwarded write twice";
             VersionsMet, "versions_met", "a node refused a call from one that speaks another peer protocol";
+            LeaderGaveUp, "leader_gave_up", "a leader that heard too few voters gave up its term";
+            CandidateNotReached, "candidate_not_reached", "a node refused to vote for one that it could not reach";
             ForwardedOutcomeUnknown, "forwarded_outcome_unknown", "a forwarded write may or may not have been appended";
         }
     }

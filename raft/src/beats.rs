@@ -7,8 +7,12 @@
 //!    receiver knows the tables in which the leader saw it up: so a node that was fenced knows of its fence before it
 //!    delivers again.
 //! 3. The leader's own lease is its leadership: it ends before any other node may be elected.
-//! 4. A node that is about to stop says so in its beats, and the leader gives its shards to others.
-//! 5. From the answer the node measures how far its wall clock is from the leader's (half a round trip, as NTP does)
+//!    One that is the only voter is its own quorum, and confirmed at any time.
+//! 4. A leader that is not heard to be there by a quorum of the voters for some time has no business leading: others may
+//!    hear it, so that nobody else stands, while nothing that they say arrives. It gives up its term, and while others
+//!    cannot reach it they do not vote for it either ([`crate::network::server`]).
+//! 5. A node that is about to stop says so in its beats, and the leader gives its shards to others.
+//! 6. From the answer the node measures how far its wall clock is from the leader's (half a round trip, as NTP does)
 //!    and says so in its next beat. From these the leader judges its own clock: further than allowed from the median of
 //!    the voters it hears, itself included, it stops stamping and hands over. How old a measurement is the leader sees
 //!    from its own monotonic clock, whose time its answers carry and beats repeat. What a node measured as a follower
@@ -19,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use campanile_model::{NodeId, filled, planted};
+use campanile_model::{NodeId, filled, planted, sometimes};
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 
@@ -45,13 +49,16 @@ pub const REMEASURE_BEATS: u32 = 6;
 /// next one to be told over round trips of a beat; and a judgement, which is made every beat, never outlasts
 /// [`REMEASURE_BEATS`]: what counts after them was measured within them.
 const MEASURED_BEATS: u32 = 4;
+/// A leader that has not heard a quorum of the voters for so many beats gives up its term.
+const UNHEARD_BEATS: u32 = 10;
 /// Between two attempts of a leader to hand over because of its clock.
 const HAND_OVER_EVERY: Duration = Duration::from_secs(10);
 
 /// What the leader knows of another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
-    /// When its last beat arrived, on the leader's monotonic clock; when the leader became leader, if none has.
+    /// When its last beat arrived, on the leader's monotonic clock; if none has, when the leader became leader or saw it
+    /// become a member.
     pub at: Instant,
     /// Zero until its first beat.
     pub incarnation: u64,
@@ -92,6 +99,8 @@ struct State {
     /// This node's clock against its leader's.
     measured: Option<Measured>,
     handed_over: Option<Instant>,
+    /// The term that this leader has given up, as nobody was heard.
+    given_up: Option<u64>,
 }
 
 /// Beats, sent and received. Clones share them.
@@ -340,7 +349,6 @@ impl Inner {
             state.lease_until = None;
             state.pending.clear();
         }
-        let since = state.leading_since.unwrap_or(now);
         let lost_after = self.lost_after();
         state.heard.retain(|node, heard| {
             heard.is_member = members.contains(node);
@@ -348,11 +356,11 @@ impl Inner {
         });
         for node in members {
             state.heard.entry(node).or_insert(Heard {
-                at: since,
+                at: now,
                 incarnation: 0,
                 number: 0,
                 ahead_us: None,
-                measured_at: since,
+                measured_at: now,
                 is_member: true,
                 drains: false,
             });
@@ -363,8 +371,26 @@ impl Inner {
         self.timing.lease + LOST_MARGIN
     }
 
+    /// The other voters, by what this node has applied.
+    fn other_voters(&self) -> Vec<NodeId> {
+        let position = self.position.borrow();
+        position.membership.voter_ids().map(NodeId).filter(|voter| *voter != self.node).collect()
+    }
+
+    /// Whether this node is a quorum by itself.
+    fn is_alone(&self) -> bool {
+        let position = self.position.borrow();
+        let mut voters = position.membership.voter_ids();
+        voters.next() == Some(self.node.0) && voters.next().is_none()
+    }
+
     /// `span` after the last time a quorum confirmed this leader.
     fn confirmed_until(&self, span: Duration, now: Instant) -> Instant {
+        // Openraft notes a quorum's word only when another node answers. Whoever is to be elected without this node has
+        // applied, on this node, that there are others.
+        if self.is_alone() && !planted!(LoneLeaderUnconfirmed) {
+            return now + span;
+        }
         let metrics = self.raft.data_metrics();
         let acknowledged = metrics.borrow_watched().last_quorum_acked.map(|at| at.0);
         acknowledged.map_or(now, |acknowledged| acknowledged.min(now) + span)
@@ -415,6 +441,7 @@ impl Inner {
     async fn beat_as_leader(&self, leadership: &Leadership) {
         let now = self.clock.instant();
         self.lead(leadership, now);
+        self.perhaps_give_up(leadership.term, now).await;
         let (verdict, hand_over) = {
             let mut state = self.state();
             state.measured = None;
@@ -443,14 +470,47 @@ impl Inner {
         }
     }
 
+    /// Gives up the term if too few voters have been heard for too long.
+    async fn perhaps_give_up(&self, term: u64, now: Instant) {
+        let others = self.other_voters();
+        let unheard_after = self.timing.beat * UNHEARD_BEATS;
+        {
+            let mut state = self.state();
+            let is_heard = |voter: &&NodeId| {
+                let heard = state.heard.get(*voter);
+                heard.is_some_and(|heard| now.saturating_duration_since(heard.at) <= unheard_after)
+            };
+            let heard = others.iter().filter(is_heard).count();
+            if is_quorum(1 + heard, 1 + others.len()) || state.given_up == Some(term) || planted!(UnheardLeaderStays) {
+                return;
+            }
+            state.given_up = Some(term);
+        }
+        sometimes!(LeaderGaveUp);
+        let furthest = self.furthest(&others);
+        tracing::warn!(term, to = ?furthest, "too few voters are heard; giving up leadership");
+        // From here on it sends no heartbeats and takes no writes in this term: whoever hears the others can be elected,
+        // the one that is asked or another. If openraft has stopped there is nothing to give up.
+        if let Some(to) = furthest {
+            drop(self.raft.trigger().transfer_leader(to.0).await);
+        }
+    }
+
+    /// Of these voters the one that is known to have most of the log.
+    fn furthest(&self, voters: &[NodeId]) -> Option<NodeId> {
+        let metrics = self.raft.data_metrics();
+        let metrics = metrics.borrow_watched();
+        let matched =
+            |voter: &NodeId| metrics.replication.as_ref().and_then(|all| all.get(&voter.0).copied().flatten());
+        voters.iter().copied().max_by_key(|voter| (matched(voter).map(|id| id.index), std::cmp::Reverse(*voter)))
+    }
+
     /// What the voters that are heard say of this leader's clock. `None` while there are others and none is heard: then
     /// what was said before goes on to count, and nothing can be committed anyway. `None` as well where the first to say
     /// something to a new leader disagree with it: who of them is wrong, those that are still to be heard will tell.
     fn judge(&self, state: &State, now: Instant) -> Option<Verdict> {
         let measured_within = self.timing.beat * MEASURED_BEATS;
-        let position = self.position.borrow();
-        let others: Vec<NodeId> =
-            position.membership.voter_ids().map(NodeId).filter(|voter| *voter != self.node).collect();
+        let others = self.other_voters();
         let ahead: BTreeMap<_, _> = others
             .iter()
             .filter_map(|voter| Some((*voter, state.heard.get(voter)?.measured_within(measured_within, now)?)))
@@ -462,6 +522,11 @@ impl Inner {
         let is_new = state.leading_since.is_some_and(|since| now.saturating_duration_since(since) < measured_within);
         (verdict.allowed || ahead.len() == others.len() || !is_new).then_some(verdict)
     }
+}
+
+/// Whether so many of the voters are more than half of them.
+fn is_quorum(some: usize, voters: usize) -> bool {
+    some > voters / 2
 }
 
 fn micros(span: Duration) -> u64 {
@@ -530,6 +595,13 @@ mod tests {
         assert_eq!(heard.measured_within(span, answered + span), Some(7));
         assert_eq!(heard.measured_within(span, told), None, "it was on its way for longer than it counts");
         assert_eq!(Heard { ahead_us: None, ..heard }.measured_within(span, answered), None);
+    }
+
+    #[test]
+    fn a_quorum_is_more_than_half() {
+        for (voters, quorum) in [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (6, 4), (7, 4)] {
+            assert!(is_quorum(quorum, voters) && !is_quorum(quorum - 1, voters), "{voters}");
+        }
     }
 
     #[test]

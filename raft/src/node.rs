@@ -14,6 +14,7 @@ use crate::identity::Identity;
 use crate::log_store::LogStore;
 use crate::membership::Members;
 use crate::metrics::Metrics;
+use crate::network::client::Peers;
 use crate::proposer::Proposer;
 use crate::read_index::Reads;
 use crate::state_machine::Raft;
@@ -31,6 +32,9 @@ pub struct Node {
     pub clock: Clock,
     /// A connection on which nothing has moved for so long is tried.
     pub keep_alive: Duration,
+    pub peers: Peers,
+    /// How long a node that wants to lead may take to answer.
+    pub reach_within: Duration,
     pub metrics: Arc<Metrics>,
     pub fatal: Fatal,
     /// Held while a snapshot is being received.

@@ -134,7 +134,7 @@ impl Replica {
         let members = Members::new(membership::Parts {
             identity: identity.clone(),
             raft: raft.clone(),
-            peers,
+            peers: peers.clone(),
             beats: beats.clone(),
             leadership: leadership.clone(),
             store: store.clone(),
@@ -170,6 +170,8 @@ impl Replica {
             formation,
             clock,
             keep_alive: config.timing.keep_alive,
+            peers,
+            reach_within: config.timing.election_min,
             metrics,
             fatal,
             receiving: Semaphore::new(1),

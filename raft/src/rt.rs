@@ -140,7 +140,12 @@ impl Stream {
 pub async fn connect(address: &str, deadline: Duration) -> io::Result<Stream> {
     let connecting = async {
         #[cfg(madsim)]
-        links::passable(address).await;
+        {
+            links::passable(address).await;
+            if links::is_closed(address.parse().ok()) {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+        }
         TcpStream::connect(address).await
     };
     match timeout(deadline, connecting).await {
@@ -173,6 +178,8 @@ impl Listener {
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         #[cfg(madsim)]
+        self.held.check()?;
+        #[cfg(madsim)]
         let before = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         #[cfg(madsim)]
@@ -186,6 +193,8 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        #[cfg(madsim)]
+        self.held.check()?;
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?;
         self.unflushed |= written > 0;
         Poll::Ready(Ok(written))
@@ -205,7 +214,7 @@ impl AsyncWrite for Stream {
 }
 
 /// What madsim's network does not model: a connection that is opened across a cut hangs instead of being refused, the
-/// end of one does not cross a cut, and a call may arrive twice.
+/// end of one does not cross a cut, a port may be closed, and a call may arrive twice.
 #[cfg(madsim)]
 pub mod links {
     use std::cell::{Cell, RefCell};
@@ -227,6 +236,7 @@ pub mod links {
     thread_local! {
         static CUT: RefCell<BTreeSet<(IpAddr, IpAddr)>> = const { RefCell::new(BTreeSet::new()) };
         static MACHINES: RefCell<BTreeMap<NodeId, IpAddr>> = const { RefCell::new(BTreeMap::new()) };
+        static CLOSED: RefCell<BTreeSet<SocketAddr>> = const { RefCell::new(BTreeSet::new()) };
         static REPLAY_PER_MILLE: Cell<u32> = const { Cell::new(0) };
         static LATER_BUILDS: RefCell<BTreeMap<u64, u32>> = const { RefCell::new(BTreeMap::new()) };
         static WATCHER: RefCell<Option<Watcher>> = const { RefCell::new(None) };
@@ -261,6 +271,15 @@ pub mod links {
 
     pub fn set_cut(from: IpAddr, to: IpAddr, cut: bool) {
         CUT.with_borrow_mut(|links| if cut { links.insert((from, to)) } else { links.remove(&(from, to)) });
+    }
+
+    /// Closes a listening port for everybody, or opens it again. Who was connected there is not any more.
+    pub fn set_closed(port: SocketAddr, closed: bool) {
+        CLOSED.with_borrow_mut(|ports| if closed { ports.insert(port) } else { ports.remove(&port) });
+    }
+
+    pub fn is_closed(port: Option<SocketAddr>) -> bool {
+        CLOSED.with_borrow(|ports| !ports.is_empty() && port.is_some_and(|port| ports.contains(&port)))
     }
 
     fn is_cut(one: IpAddr, other: IpAddr) -> bool {
@@ -301,17 +320,25 @@ pub mod links {
     /// A connection that may have to wait before it notices its end.
     #[derive(Debug)]
     pub struct Held {
-        ends: (IpAddr, IpAddr),
+        ends: (SocketAddr, SocketAddr),
+        /// It was connected to a port that has been closed since.
+        broken: bool,
         wait: Option<Pin<Box<tokio::time::Sleep>>>,
     }
 
     impl Held {
         pub fn new(stream: &TcpStream) -> io::Result<Self> {
-            Ok(Self { ends: (stream.local_addr()?.ip(), stream.peer_addr()?.ip()), wait: None })
+            Ok(Self { ends: (stream.local_addr()?, stream.peer_addr()?), broken: false, wait: None })
+        }
+
+        /// Fails once the port at either end is closed, and from then on.
+        pub fn check(&mut self) -> io::Result<()> {
+            self.broken |= is_closed(Some(self.ends.0)) || is_closed(Some(self.ends.1));
+            if self.broken { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
         }
 
         pub fn poll_passable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-            while is_cut(self.ends.0, self.ends.1) {
+            while is_cut(self.ends.0.ip(), self.ends.1.ip()) {
                 let wait = self.wait.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK)));
                 ready!(wait.as_mut().poll(cx));
                 self.wait = None;

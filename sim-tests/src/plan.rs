@@ -74,6 +74,22 @@ pub enum Fault {
     Isolate {
         node: Who,
     },
+    /// What the others send does not reach the node; what it sends arrives.
+    InboundCut {
+        node: Who,
+    },
+    /// What the node sends reaches no other; what they send arrives.
+    OutboundCut {
+        node: Who,
+    },
+    /// Nobody can connect to the node's peer port; it connects to the others as before.
+    PeerPortClosed {
+        node: Who,
+    },
+    /// The node is restarted listening for its peers elsewhere than they look for it; at the end it is put right.
+    WrongAddress {
+        node: Who,
+    },
     /// The leader with fewer than half of the others, against the rest.
     LeaderInMinority,
     /// The leader with a bare majority, against the rest.
@@ -228,6 +244,10 @@ impl Fault {
             Self::Partition { .. } => "partition",
             Self::OneWay { .. } => "one_way",
             Self::Isolate { .. } => "isolate",
+            Self::InboundCut { .. } => "inbound_cut",
+            Self::OutboundCut { .. } => "outbound_cut",
+            Self::PeerPortClosed { .. } => "peer_port_closed",
+            Self::WrongAddress { .. } => "wrong_address",
             Self::LeaderInMinority => "leader_in_minority",
             Self::LeaderInMajority => "leader_in_majority",
             Self::Flap { .. } => "flap",

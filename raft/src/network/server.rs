@@ -3,7 +3,7 @@
 //! Nothing that arrives here may hurt the node. A call that is not ours is refused by name before its body is read;
 //! bodies are bounded and have deadlines; what is not HTTP/2 ends its own connection; connections are counted.
 
-use campanile_model::{planted, sometimes};
+use campanile_model::{NodeId, planted, sometimes};
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
@@ -28,6 +28,8 @@ use super::snapshot::receive_snapshot;
 use super::stream::{self as frames, FrameReader};
 use super::wire::{self, Call, HEADER_CLUSTER, HEADER_FROM, HEADER_PROTOCOL, HEADER_TO, protocol};
 use crate::form::VoteForm;
+use crate::leadership::address_of;
+use crate::network::client::Traffic;
 use crate::node::Node;
 use crate::rt;
 use openraft::raft::{TransferLeaderError, TransferLeaderRequest, VoteRequest};
@@ -250,6 +252,9 @@ impl Server {
         let mut request = VoteRequest::new(message.vote.into(), message.last.map(Into::into));
         request.leadership_transfer = message.leadership_transfer;
         let raft = &self.node.raft;
+        if pre_vote && !planted!(VotesForTheUnreachable) {
+            self.must_reach(NodeId(message.vote.node)).await?;
+        }
         let answer = if pre_vote { raft.pre_vote(request).await } else { raft.vote(request).await };
         let answer = answer.map_err(|error| stopped(&error))?;
         Ok(wire::VoteAnswer {
@@ -257,6 +262,23 @@ impl Server {
             granted: answer.vote_granted || planted!(VoteAlwaysGranted),
             last: answer.last_log_id.map(Into::into),
         })
+    }
+
+    /// A node that this one cannot reach is not to lead it: it would send heartbeats, so that nobody else stands, and
+    /// hear neither beats nor proposals. One whose address is not known here may be a voter that this node has not heard
+    /// of yet.
+    async fn must_reach(&self, candidate: NodeId) -> Result<(), Refusal> {
+        let node = &self.node;
+        let Some(address) = address_of(&node.raft, candidate) else { return Ok(()) };
+        let channel = node.peers.channel(candidate, &address, Traffic::Control);
+        match channel.ask::<wire::HelloAnswer>(wire::HELLO, node.reach_within).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                sometimes!(CandidateNotReached);
+                let reason = format!("node {candidate} asks for a vote and cannot be reached: {error}");
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason))
+            }
+        }
     }
 
     async fn transfer(&self, message: wire::TransferMessage) -> Result<wire::TransferAnswer, Refusal> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::history::Action;
 use crate::plan::{DrawnPlan, Fault, PlannedFault, PlannedOperation, RoleOf, Who};
-use crate::scenario::{Pace, Scenario, Swarm};
+use crate::scenario::{DRAWN, Pace, Scenario, Swarm};
 
 /// Tasks of each client that it keeps coming back to.
 const NAMES: u32 = 4;
@@ -26,8 +26,30 @@ pub fn start(scenario: &Scenario, seed: u64) -> Timestamp {
     if free && seed % 4 < FOLDS_OF_FOUR { BEFORE_A_FOLD } else { scenario.start }
 }
 
+/// How many nodes a scenario has under a seed: three, mostly, for speed, where it leaves that open.
+pub fn nodes(scenario: &Scenario, seed: u64) -> u32 {
+    if scenario.nodes != DRAWN {
+        return scenario.nodes;
+    }
+    match stream(seed, *b"nodes---").random_range(0..100) {
+        0..60 => 3,
+        60..72 => 1,
+        72..82 => 2,
+        82..86 => 4,
+        86..94 => 5,
+        94..97 => 6,
+        _ => 7,
+    }
+}
+
+/// A scenario with what a seed decides about the cluster itself: how many nodes, and when it begins.
+pub fn settled(scenario: &Scenario, seed: u64) -> Scenario {
+    Scenario { start: start(scenario, seed), nodes: nodes(scenario, seed), ..scenario.clone() }
+}
+
 /// The plan of a scenario under a seed, when its workload begins at `start`.
 pub fn plan(scenario: &Scenario, start: Timestamp, seed: u64) -> DrawnPlan {
+    let scenario = &Scenario { nodes: nodes(scenario, seed), ..scenario.clone() };
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut operations = operations(scenario, start, &mut rng);
     operations.sort_by_key(|operation| operation.at);
@@ -37,6 +59,8 @@ pub fn plan(scenario: &Scenario, start: Timestamp, seed: u64) -> DrawnPlan {
         faults.extend(upgrade(scenario, swarm, seed));
         faults.extend(moody(swarm, seed));
         faults.extend(losses(scenario, swarm, &faults, seed));
+        faults.extend(halves(scenario, swarm, seed));
+        faults.extend(members(scenario, swarm, &faults, seed));
     }
     faults.sort_by_key(|fault| fault.at);
     DrawnPlan { faults, operations }
@@ -44,9 +68,9 @@ pub fn plan(scenario: &Scenario, start: Timestamp, seed: u64) -> DrawnPlan {
 
 /// A scenario as a seed draws it, written out: there is nothing left to draw, and the seed does the same with it.
 pub fn written_out(scenario: &Scenario, seed: u64) -> Scenario {
-    let start = start(scenario, seed);
-    let plan = scenario.plan().unwrap_or_else(|| plan(scenario, start, seed));
-    Scenario { start, ..scenario.with_plan(&plan) }
+    let settled = settled(scenario, seed);
+    let plan = scenario.plan().unwrap_or_else(|| plan(scenario, settled.start, seed));
+    settled.with_plan(&plan)
 }
 
 /// The puts of the scenario's own tasks, then the plan's operations; all webhooks go to `receiver`, a host and a port.
@@ -178,20 +202,22 @@ fn spec(rng: &mut SmallRng, pace: Pace, start: Timestamp) -> TaskSpec {
 
 /// Faults drawn one after another. Which kinds there are at all is drawn first.
 fn swarm_faults(scenario: &Scenario, swarm: &Swarm, rng: &mut SmallRng) -> Vec<PlannedFault> {
-    let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| !APART.contains(kind) && may_draw(swarm, kind)).collect();
+    let nodes = scenario.nodes as usize;
+    let fits = |kind: &&str| !APART.contains(kind) && may_draw(swarm, kind) && is_possible(kind, nodes);
+    let kinds: Vec<&str> = KINDS.into_iter().filter(fits).collect();
     let share = rng.random_range(0.15..0.9);
     let on: Vec<&str> = kinds.iter().copied().filter(|_| rng.random_bool(share)).collect();
     let mut faults = Vec::new();
-    let mut replaced = 0;
+    let mut replaced: usize = 0;
     let busy = scenario.span.0 * (100 - QUIET_PER_CENT) / 100;
     let mut at = rng.random_range(0..swarm.every.0 * 2);
     while at < busy && !on.is_empty() {
         let name = on[rng.random_range(0..on.len())];
         let lasts = rng.random_range(200..=swarm.longest.0.max(201));
-        // A cluster of three survives one lost disk at a time; the plan keeps to one in all.
-        let costly = matches!(name, "wipe_disk" | "bit_flip" | "remove_node" | "add_node");
-        if !costly || replaced == 0 {
-            replaced += u32::from(costly);
+        // A cluster of three survives one lost disk at a time, one of five two; the plan keeps to so many in all.
+        let costly = matches!(name, "wipe_disk" | "bit_flip" | "add_node");
+        if !costly || replaced < minority(nodes) {
+            replaced += usize::from(costly);
             faults.push(PlannedFault { at: Millis(at), lasts: Some(Millis(lasts)), fault: fault(name, scenario, rng) });
         }
         at += rng.random_range(1..swarm.every.0 * 2);
@@ -199,13 +225,32 @@ fn swarm_faults(scenario: &Scenario, swarm: &Swarm, rng: &mut SmallRng) -> Vec<P
     faults
 }
 
+/// As many of so many nodes as the rest can do without.
+fn minority(nodes: usize) -> usize {
+    nodes.saturating_sub(1) / 2
+}
+
+/// Whether a cluster of so many nodes can be struck so, and serves again afterwards.
+fn is_possible(kind: &str, nodes: usize) -> bool {
+    match kind {
+        // One node has no sides.
+        "partition" | "one_way" => nodes > 1,
+        // What nobody else has is lost for good.
+        "wipe_disk" | "bit_flip" => minority(nodes) > 0,
+        _ => true,
+    }
+}
+
 fn may_draw(swarm: &Swarm, kind: &str) -> bool {
     swarm.kinds.is_empty() || swarm.kinds.iter().any(|wanted| wanted == kind)
 }
 
-/// Faults that a seed draws from streams of their own, at most once each and not among the others: without one of them
-/// the rest of the seed stays what it is.
-const APART: [&str; 3] = [UPGRADE, MOODY, LOSE];
+/// Faults that a seed draws from streams of their own and not among the others: without one of them the rest of the
+/// seed stays what it is.
+const APART: [&str; 8] = [UPGRADE, MOODY, LOSE, HALVES[0], HALVES[1], HALVES[2], HALVES[3], REMOVE];
+/// Nodes of which the others have only half.
+const HALVES: [&str; 4] = ["inbound_cut", "outbound_cut", "peer_port_closed", "wrong_address"];
+const REMOVE: &str = "remove_node";
 const UPGRADE: &str = "rolling_upgrade";
 const MOODY: &str = "receiver_moody";
 const LOSE: &str = "lose_node";
@@ -232,18 +277,70 @@ fn moody(swarm: &Swarm, seed: u64) -> Option<PlannedFault> {
     (per_mille > 0 && may_draw(swarm, MOODY)).then_some(PlannedFault { at: Millis(0), lasts: None, fault })
 }
 
+/// For two seeds in five, a few times a node that the others cannot reach, or that cannot reach them.
+fn halves(scenario: &Scenario, swarm: &Swarm, seed: u64) -> Vec<PlannedFault> {
+    let mut rng = stream(seed, *b"halves--");
+    if !rng.random_bool(0.4) {
+        return Vec::new();
+    }
+    let busy = scenario.span.0 * (100 - QUIET_PER_CENT) / 100;
+    let drawn = (0..rng.random_range(1..=3)).map(|_| {
+        let name = HALVES[rng.random_range(0..HALVES.len())];
+        // Half a leader does more harm than half of any other node.
+        let node = Who::Role(if rng.random_bool(0.7) { RoleOf::Leader } else { RoleOf::Any });
+        let fault = match name {
+            "inbound_cut" => Fault::InboundCut { node },
+            "outbound_cut" => Fault::OutboundCut { node },
+            "peer_port_closed" => Fault::PeerPortClosed { node },
+            _ => Fault::WrongAddress { node },
+        };
+        let at = Millis(rng.random_range(0..busy.max(1)));
+        // Long enough to see whether the others come to go on without it.
+        let lasts = Some(Millis(rng.random_range(2000..=swarm.longest.0.max(2001) + 5000)));
+        PlannedFault { at, lasts, fault }
+    });
+    drawn.filter(|planned| may_draw(swarm, planned.fault.name())).collect()
+}
+
+/// Whether a seed has its members change again and again: one in four.
+fn has_changes(seed: u64) -> bool {
+    stream(seed, *b"changes-").random_bool(0.25)
+}
+
+/// Nodes that join and nodes that are taken out, whoever is cut off or down at the time: down to one, if it comes so.
+/// The cluster refuses to be left without any.
+fn members(scenario: &Scenario, swarm: &Swarm, faults: &[PlannedFault], seed: u64) -> Vec<PlannedFault> {
+    // Where disks are lost, those that are left may be needed for a majority.
+    let taken = faults.iter().any(|planned| planned.fault.changes_members() || planned.fault.name() == LOSE);
+    if taken || !has_changes(seed) {
+        return Vec::new();
+    }
+    let mut rng = stream(seed, *b"members-");
+    let busy = scenario.span.0 * (100 - QUIET_PER_CENT) / 100;
+    // Some seeds grow, others shrink.
+    let grows = rng.random_range(0.1..0.8);
+    let drawn = (0..rng.random_range(2..=6)).map(|_| {
+        let at = Millis(rng.random_range(0..busy.max(1)));
+        let who = [RoleOf::Leader, RoleOf::Follower, RoleOf::Any][rng.random_range(0..3)];
+        let remove = Fault::RemoveNode { node: Who::Role(who) };
+        let fault = if rng.random_bool(grows) { Fault::AddNode } else { remove };
+        PlannedFault { at, lasts: Some(Millis(1000)), fault }
+    });
+    drawn.filter(|planned| may_draw(swarm, planned.fault.name())).collect()
+}
+
 /// Some nodes, less than half, that stay down when the faults end. They are lost in the quiet at the end, so that all
 /// are there for the other faults.
 fn losses(scenario: &Scenario, swarm: &Swarm, faults: &[PlannedFault], seed: u64) -> Vec<PlannedFault> {
     // Where members change, or are lost by hand, the rest may be needed for a majority.
     let taken = faults.iter().any(|planned| planned.fault.changes_members() || planned.fault.name() == LOSE);
-    if taken || !may_draw(swarm, LOSE) {
+    if taken || has_changes(seed) || !may_draw(swarm, LOSE) {
         return Vec::new();
     }
     let mut rng = stream(seed, *b"lost----");
     let mut nodes: Vec<NodeId> = (1..=u64::from(scenario.nodes)).map(NodeId).collect();
     nodes.shuffle(&mut rng);
-    nodes.truncate(rng.random_range(0..=(nodes.len() - 1) / 2));
+    nodes.truncate(rng.random_range(0..=minority(nodes.len())));
     let quiet = scenario.span.0 * (100 - QUIET_PER_CENT) / 100..scenario.span.0;
     let lost = |node| PlannedFault {
         at: Millis(rng.random_range(quiet.clone())),
@@ -254,7 +351,7 @@ fn losses(scenario: &Scenario, swarm: &Swarm, faults: &[PlannedFault], seed: u64
 }
 
 /// Kinds that can be drawn.
-pub const KINDS: [&str; 36] = [
+pub const KINDS: [&str; 41] = [
     "partition",
     "one_way",
     "isolate",
@@ -291,6 +388,11 @@ pub const KINDS: [&str; 36] = [
     UPGRADE,
     MOODY,
     LOSE,
+    HALVES[0],
+    HALVES[1],
+    HALVES[2],
+    HALVES[3],
+    REMOVE,
 ];
 
 fn fault(name: &str, scenario: &Scenario, rng: &mut SmallRng) -> Fault {
@@ -401,7 +503,8 @@ mod tests {
     #[test]
     fn a_fault_that_is_drawn_apart_changes_nothing_else_of_a_seed() {
         let whole = with([]);
-        for (apart, seeds) in [(UPGRADE, 10..30), (MOODY, 90..101), (LOSE, 20..60)] {
+        let halves = HALVES.map(|half| (half, 5..40));
+        for (apart, seeds) in [(UPGRADE, 10..30), (MOODY, 90..101), (LOSE, 10..60)].into_iter().chain(halves) {
             let without = with(KINDS.into_iter().filter(|kind| *kind != apart));
             let mut having = 0;
             for seed in 0..100 {
@@ -417,7 +520,7 @@ mod tests {
 
     #[test]
     fn a_majority_is_never_lost() {
-        for nodes in [3, 5, 7] {
+        for nodes in 1..=7 {
             let scenario = Scenario { nodes, ..with([LOSE]) };
             let (mut most, end) = (0, scenario.span);
             for seed in 0..100 {
@@ -435,6 +538,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_size_is_drawn_and_three_most_often() {
+        let open = Scenario { nodes: DRAWN, ..with([]) };
+        let drawn: Vec<u32> = (0..500).map(|seed| nodes(&open, seed)).collect();
+        let count = |size| drawn.iter().filter(|drawn| **drawn == size).count();
+        assert!((1..=7).all(|size| count(size) > 5) && (250..350).contains(&count(3)));
+        assert!((0..100).all(|seed| nodes(&with([]), seed) == 3));
+    }
+
+    /// What nobody else has is never taken away, and nobody is cut off from nobody.
+    #[test]
+    fn what_is_drawn_leaves_a_cluster_of_any_size_its_data() {
+        let names = |nodes, seed| -> Vec<&'static str> {
+            let scenario = Scenario { nodes, ..with([]) };
+            plan(&scenario, scenario.start, seed).faults.iter().map(|planned| planned.fault.name()).collect()
+        };
+        let disks = |names: &[&str]| names.iter().filter(|name| matches!(**name, "wipe_disk" | "bit_flip")).count();
+        for nodes in 1..=7 {
+            let seeds: Vec<Vec<&str>> = (0..200).map(|seed| names(nodes, seed)).collect();
+            assert_eq!(seeds.iter().map(|names| disks(names)).max(), Some(minority(nodes as usize)));
+            assert!(seeds.iter().filter(|names| names.contains(&REMOVE)).all(|names| disks(names) == 0));
+            assert_eq!(seeds.iter().flatten().any(|name| *name == "partition"), nodes > 1);
+        }
+    }
+
     /// What a seed does is all in what it draws, and that can be written out: else `shrink` could not take it apart.
     #[test]
     fn a_seed_written_out_is_the_seed() {
@@ -444,6 +572,7 @@ mod tests {
             let written = scenario::read_str(&text, "written".as_ref()).unwrap();
             let start = super::start(&whole, seed);
             assert_eq!((written.plan(), super::start(&written, seed)), (Some(plan(&whole, start, seed)), start));
+            assert_eq!(written.nodes, nodes(&whole, seed));
             assert_eq!((&written.workload.tasks, written.span), (&whole.workload.tasks, whole.span));
             assert_eq!(written_out(&written, seed), written);
         }

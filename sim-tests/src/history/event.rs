@@ -165,6 +165,10 @@ pub enum Event {
     FaultEnds {
         id: usize,
     },
+    /// The links between nodes, from and to, on which nothing arrives from now on that the sender begins.
+    Links {
+        silent: Vec<(NodeId, NodeId)>,
+    },
     Node {
         node: NodeId,
         what: NodeEvent,

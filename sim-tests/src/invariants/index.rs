@@ -333,6 +333,7 @@ impl<'h> Facts<'h> {
             Event::FinalState { read, .. } => self.final_read = Some((t, read)),
             // A reset is no answer, and what is not answered is so already.
             Event::Reset { .. }
+            | Event::Links { .. }
             | Event::Lapse { .. }
             | Event::Bound { .. }
             | Event::Sometimes { .. }

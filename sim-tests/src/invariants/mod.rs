@@ -24,6 +24,7 @@ mod ledger_balance;
 mod linearizable;
 mod liveness;
 mod log_matching;
+mod majority_serves;
 #[cfg(test)]
 mod minutes;
 mod monotonic;
@@ -81,6 +82,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("bounds", bounds::check),
     ("catch_up", catch_up::check),
     ("liveness", liveness::check),
+    ("majority_serves", majority_serves::check),
     ("no_crash", no_crash::check),
 ];
 

@@ -414,7 +414,9 @@ pub fn calm() -> History {
 pub fn long(fires: u64) -> History {
     let mut script = Script::new()
         .started(1)
+        .started(2)
         .raft(1, 1, |state| (state.leads, state.voted_for) = (true, Some(NodeId(1))))
+        .node(1, NodeEvent::Leads { term: 1 })
         .at(100)
         .entry(2)
         .node_row(2, 1, 1, 2, true)

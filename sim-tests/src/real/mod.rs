@@ -33,7 +33,7 @@ use crate::drive::receiver::Receiver;
 use crate::drive::recorder::Recorder;
 use crate::history::{Event, FORMAT, Header, History, Source};
 use crate::order::{Driven, RealOrder};
-use crate::scenario::Pace;
+use crate::scenario::{DRAWN, Pace, Scenario};
 
 use machines::Machines;
 use nemesis::Nemesis;
@@ -82,6 +82,10 @@ async fn told_to_stop() -> Result<&'static str> {
 
 async fn run(order: &RealOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Driven> {
     let mut scenario = order.scenario.clone();
+    if scenario.nodes == DRAWN {
+        // Real processes are slow: they are as many as a seed has most often.
+        scenario.nodes = Scenario::default().nodes;
+    }
     let site = Site::prepare(&scenario)?;
     let mut reach = Reach::of(&site);
     reach.restrict(&mut scenario);

@@ -4,7 +4,7 @@
 use campanile_model::{Millis, NodeId, TaskSpec};
 use campanile_server::check_definition;
 
-use super::{Scenario, faults, nearest};
+use super::{DRAWN, Scenario, faults, nearest};
 use crate::drive::draw;
 use crate::history::Action;
 use crate::plan::{Fault as Kind, PlannedFault, RoleOf, Who};
@@ -85,7 +85,13 @@ pub fn fault(i: usize, table: &toml::Table) -> Result<PlannedFault> {
 /// The whole.
 pub fn scenario(scenario: &Scenario) -> Result {
     let Scenario { nodes, span, .. } = scenario;
-    must([3, 5, 7].contains(nodes), &["nodes"], || format!("{nodes} nodes; a scenario has 3, 5 or 7"))?;
+    must(*nodes == DRAWN || (1..=7).contains(nodes), &["nodes"], || {
+        format!("{nodes} nodes; a scenario has 1 to 7, or \"drawn\"")
+    })?;
+    let by_hand = !scenario.faults.is_empty() || !scenario.workload.operations.is_empty();
+    must(*nodes != DRAWN || !by_hand, &["nodes"], || {
+        "faults and operations written by hand need to know how many nodes there are".into()
+    })?;
     must(span.0 > 0, &["span"], || "the span is empty".into())?;
     must(span.0 <= Millis::from_days(3660).0, &["span"], || format!("the span is {span}; ten years are the most"))?;
     workload(scenario)?;
@@ -204,6 +210,8 @@ fn planned_fault(scenario: &Scenario, planned: &PlannedFault) -> FieldResult {
 /// The node that a fault strikes by id.
 fn who(fault: &Kind) -> Option<NodeId> {
     let who = match fault {
+        Kind::InboundCut { node } | Kind::OutboundCut { node } => node,
+        Kind::PeerPortClosed { node } | Kind::WrongAddress { node } => node,
         Kind::Isolate { node } | Kind::Flap { node, .. } | Kind::Clog { node } | Kind::Kill { node } => node,
         Kind::PowerCut { node } | Kind::RestartStorm { node, .. } | Kind::Pause { node } => node,
         Kind::Terminate { node } | Kind::LoseNode { node } | Kind::SlowDisk { node, .. } | Kind::FailSync { node } => {
@@ -240,7 +248,7 @@ fn side_of(scenario: &Scenario, field: &'static str, side: &[NodeId]) -> FieldRe
 
 /// Without a majority nothing is served any more, and the second phase would wait for it in vain.
 fn losses(scenario: &Scenario) -> Result {
-    let most = (scenario.nodes as usize - 1) / 2;
+    let most = (scenario.nodes.max(1) as usize - 1) / 2;
     let mut losses = scenario.faults.iter().enumerate().filter(|(_, planned)| planned.fault.name() == "lose_node");
     match losses.nth(most) {
         None => Ok(()),

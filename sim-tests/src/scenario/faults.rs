@@ -19,6 +19,15 @@ pub const KINDS: &[Kind] = &[
     kind("network", "partition", &["side"], "the nodes of `side` and the others do not hear each other"),
     kind("network", "one_way", &["from", "to"], "what `from` sends does not reach `to`; the other way works"),
     kind("network", "isolate", &["node"], "one node hears no other node; clients and receivers still reach it"),
+    kind("network", "inbound_cut", &["node"], "nothing that other nodes send reaches the node; what it sends arrives"),
+    kind("network", "outbound_cut", &["node"], "nothing that the node sends reaches another; what they send arrives"),
+    kind("network", "peer_port_closed", &["node"], "no other node can connect to the node; it connects to them"),
+    kind(
+        "network",
+        "wrong_address",
+        &["node"],
+        "the node is restarted where its peers do not look for it; at the end it is put right",
+    ),
     kind("network", "leader_in_minority", &[], "the leader with fewer than half of the others, against the rest"),
     kind("network", "leader_in_majority", &[], "the leader with a bare majority, against the rest"),
     kind("network", "flap", &["node", "every"], "isolated and back again, over and over"),
@@ -87,6 +96,10 @@ mod tests {
             Fault::Partition { side: vec![NodeId(1)] },
             Fault::OneWay { from: vec![NodeId(1)], to: vec![NodeId(2)] },
             Fault::Isolate { node },
+            Fault::InboundCut { node },
+            Fault::OutboundCut { node },
+            Fault::PeerPortClosed { node },
+            Fault::WrongAddress { node },
             Fault::LeaderInMinority,
             Fault::LeaderInMajority,
             Fault::Flap { node, every },
@@ -125,6 +138,8 @@ mod tests {
         for fault in &all {
             match fault {
                 Fault::Partition { .. } | Fault::OneWay { .. } | Fault::Isolate { .. } => {}
+                Fault::InboundCut { .. } | Fault::OutboundCut { .. } => {}
+                Fault::PeerPortClosed { .. } | Fault::WrongAddress { .. } => {}
                 Fault::LeaderInMinority | Fault::LeaderInMajority | Fault::Flap { .. } => {}
                 Fault::Swizzle { .. } | Fault::Loss { .. } | Fault::Delay { .. } | Fault::Replay { .. } => {}
                 Fault::Clog { .. } | Fault::Kill { .. } | Fault::PowerCut { .. } | Fault::PowerCutAll => {}

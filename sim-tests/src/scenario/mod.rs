@@ -18,13 +18,17 @@ use crate::plan::{DrawnPlan, PlannedFault, PlannedOperation};
 /// The scenario of a run for which none is given.
 pub const DEFAULT: &str = include_str!("../../scenarios/default.toml");
 
+/// The number of nodes of a scenario that leaves it to the seed; written `"drawn"`.
+pub const DRAWN: u32 = 0;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scenario {
     pub name: String,
     /// What it shows, in a sentence.
     pub about: String,
-    /// 3, 5 or 7.
+    /// 1 to 7, or [`DRAWN`].
+    #[serde(with = "size")]
     pub nodes: u32,
     /// True wall clock at the start.
     pub start: Timestamp,
@@ -142,5 +146,45 @@ impl Scenario {
     /// The scenario as a file, with everything it named written out.
     pub fn text(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(self)
+    }
+}
+
+/// A number of nodes in a file: a number, or `"drawn"`.
+mod size {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::DRAWN;
+
+    const WORD: &str = "drawn";
+
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a number of nodes, or \"drawn\"")]
+    enum Written {
+        Number(u32),
+        Word(Word),
+    }
+
+    #[derive(Deserialize)]
+    enum Word {
+        #[serde(rename = "drawn")]
+        Drawn,
+    }
+
+    pub fn serialize<S: Serializer>(nodes: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+        if *nodes == DRAWN { serializer.serialize_str(WORD) } else { serializer.serialize_u32(*nodes) }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+        match Written::deserialize(deserializer)? {
+            // No nodes are none, and not any number of them.
+            Written::Number(DRAWN) => Err(serde::de::Error::custom("0 nodes; a scenario has 1 to 7, or \"drawn\"")),
+            Written::Number(nodes) => Ok(nodes),
+            Written::Word(Word::Drawn) => Ok(DRAWN),
+        }
+    }
+
+    /// As a field that may be absent.
+    pub fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+        deserialize(deserializer).map(Some)
     }
 }

@@ -83,6 +83,7 @@ struct File {
     name: Option<String>,
     #[serde(default)]
     about: String,
+    #[serde(default, deserialize_with = "super::size::optional")]
     nodes: Option<u32>,
     start: Option<Timestamp>,
     span: Option<Millis>,

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// After so many looks at least its state is digested, if it has changed; and after a twentieth of those it has had, as
 /// digesting reads the whole of a state that grows.
 const DIGEST_AFTER: u32 = 40;
+
+/// A port for peers that none of them knows.
+const ELSEWHERE: u16 = 7811;
 
 /// What a node last said of itself.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +58,8 @@ pub struct Host {
     pub disk: MemDisk,
     pub clock: Clock,
     terminate: watch::Sender<u64>,
+    /// Its next life listens for peers where they do not look for it.
+    elsewhere: Arc<AtomicBool>,
     pub up: bool,
 }
 
@@ -82,6 +88,7 @@ struct Life {
     seen: Arc<Mutex<BTreeMap<NodeId, Seen>>>,
     ended: mpsc::UnboundedSender<Ended>,
     terminate: watch::Receiver<u64>,
+    elsewhere: Arc<AtomicBool>,
     look_every: Duration,
 }
 
@@ -107,6 +114,7 @@ impl Cluster {
         let clock = Clock::system();
         clock.shift(self.wall_shift_ms);
         let (terminate, terminated) = watch::channel(0);
+        let elsewhere = Arc::new(AtomicBool::new(false));
         let life = Life {
             config: self.config(id),
             disk: disk.clone(),
@@ -115,6 +123,7 @@ impl Cluster {
             seen: self.seen.clone(),
             ended: self.ended.clone(),
             terminate: terminated,
+            elsewhere: elsewhere.clone(),
             look_every: if self.pace == Pace::Coarse { LOOK * 1200 } else { LOOK },
         };
         let handle = Handle::current()
@@ -127,7 +136,7 @@ impl Cluster {
         self.names.set(handle.id(), id);
         campanile_raft::rt::links::set_address(handle.id(), machine_ip);
         campanile_raft::rt::links::set_build(id.0, self.newest_build);
-        self.hosts.insert(id, Host { id, machine: handle.id(), disk, clock, terminate, up: true });
+        self.hosts.insert(id, Host { id, machine: handle.id(), disk, clock, terminate, elsewhere, up: true });
     }
 
     /// There is a newer build. Machines that are added have it, the others when they are upgraded: all of them.
@@ -258,6 +267,16 @@ impl Cluster {
         }
     }
 
+    /// Restarts a node that runs, under an address at which its peers do not look for it, or under the right one again.
+    pub fn move_peer_port(&mut self, node: NodeId, elsewhere: bool) {
+        let Some(host) = self.hosts.get(&node) else { return };
+        host.elsewhere.store(elsewhere, Ordering::Relaxed);
+        if host.up {
+            self.kill(node);
+            self.start(node);
+        }
+    }
+
     pub fn terminate(&mut self, node: NodeId) {
         if let Some(host) = self.hosts.get(&node) {
             host.terminate.send_modify(|times| *times += 1);
@@ -318,6 +337,9 @@ pub fn usual_disk(disk: &MemDisk) {
 async fn live(mut life: Life) {
     let node = life.config.replica.node;
     life.terminate.mark_unchanged();
+    if life.elsewhere.load(Ordering::Relaxed) {
+        life.config.replica.peer_listen = format!("10.0.0.{node}:{ELSEWHERE}");
+    }
     let (what, asked) = match Node::start(life.config.clone(), life.disk.attach(), life.clock.clone()).await {
         Err(error) => (error.to_string(), false),
         Ok(mut running) => {

@@ -46,7 +46,7 @@ pub fn simulate(order: &Order) -> Simulated {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().try_init().ok();
     // The plan is drawn here, so that the thread makes the same hash maps whether its plan was drawn or written by hand.
-    let scenario = Scenario { start: draw::start(&order.scenario, order.seed), ..order.scenario.clone() };
+    let scenario = draw::settled(&order.scenario, order.seed);
     let plan = scenario.plan().unwrap_or_else(|| draw::plan(&scenario, scenario.start, order.seed));
     match std::thread::spawn(move || simulate_here(&order, scenario, plan)).join() {
         Ok(simulated) => simulated,
@@ -82,7 +82,7 @@ fn simulate_here(order: &Order, scenario: Scenario, plan: DrawnPlan) -> Simulate
         seed: Some(order.seed),
         planted: order.planted.clone(),
         epoch_ms: scenario.start.as_millis(),
-        nodes: (1..=u64::from(order.scenario.nodes)).map(NodeId).collect(),
+        nodes: (1..=u64::from(scenario.nodes)).map(NodeId).collect(),
         clock_error_ms,
         lateness_bound_ms: lateness_bound(&scenario).0 as i64,
         left_out: Vec::new(),

@@ -60,6 +60,8 @@ pub struct Nemesis {
     planned: u64,
     /// Nodes that never come back.
     lost: BTreeSet<NodeId>,
+    /// The silent links as they were last recorded.
+    silent: Vec<(NodeId, NodeId)>,
     over: bool,
 }
 
@@ -73,8 +75,31 @@ impl Nemesis {
     ) -> Self {
         let network = Network::usual();
         let operator = Handle::current().create_node().name("operator").ip(OPERATOR).build();
-        let (active, agenda, planned, lost, over) = Default::default();
-        Self { cluster, network, operator, receiver, recorder, endings, plan, active, agenda, planned, lost, over }
+        let (active, agenda, planned, lost, silent, over) = Default::default();
+        Self {
+            cluster,
+            network,
+            operator,
+            receiver,
+            recorder,
+            endings,
+            plan,
+            active,
+            agenda,
+            planned,
+            lost,
+            silent,
+            over,
+        }
+    }
+
+    /// Records which links are silent, if they have changed.
+    fn note_links(&mut self) {
+        let silent = self.network.silent(&self.cluster);
+        if silent != self.silent {
+            self.recorder.record(Event::Links { silent: silent.clone() });
+            self.silent = silent;
+        }
     }
 
     fn later(&mut self, after: Duration, step: Step) {
@@ -148,6 +173,7 @@ impl Nemesis {
             Step::Replace(node) => self.replace(node, true),
             Step::Rejoin(id, node) => self.rejoin(id, node),
         }
+        self.note_links();
     }
 
     /// Starts a node again, unless it is lost.
@@ -203,6 +229,23 @@ impl Nemesis {
             Fault::Isolate { node } | Fault::Clog { node } => {
                 let Some(node) = single(self, *node) else { return };
                 active.links = both_ways(&[node], &others(node));
+            }
+            Fault::InboundCut { node } => {
+                let Some(node) = single(self, *node) else { return };
+                active.links = others(node).into_iter().map(|other| (other, node)).collect();
+            }
+            Fault::OutboundCut { node } => {
+                let Some(node) = single(self, *node) else { return };
+                active.links = others(node).into_iter().map(|other| (node, other)).collect();
+            }
+            Fault::PeerPortClosed { node } => {
+                let Some(node) = single(self, *node) else { return };
+                self.network.close(node);
+            }
+            Fault::WrongAddress { node } => {
+                let Some(node) = single(self, *node) else { return };
+                self.network.close(node);
+                self.cluster.move_peer_port(node, true);
             }
             Fault::LeaderInMinority | Fault::LeaderInMajority => {
                 let Some(leader) = self.cluster.leader() else { return };
@@ -407,6 +450,14 @@ impl Nemesis {
             self.start(*node);
         }
         for node in &active.nodes {
+            match active.planned.fault {
+                Fault::PeerPortClosed { .. } => self.network.open(*node),
+                Fault::WrongAddress { .. } => {
+                    self.network.open(*node);
+                    self.cluster.move_peer_port(*node, false);
+                }
+                _ => {}
+            }
             let Some(host) = self.cluster.hosts.get(node) else { continue };
             match active.planned.fault {
                 Fault::Pause { .. } => self.cluster.resume(*node),
@@ -440,6 +491,7 @@ impl Nemesis {
         for id in self.active.keys().copied().collect::<Vec<_>>() {
             self.end(id);
         }
+        self.note_links();
         let nodes = self.cluster.hosts.keys().copied().filter(|node| !self.lost.contains(node)).collect::<Vec<_>>();
         for node in &nodes {
             self.cluster.start(*node);

@@ -1,6 +1,7 @@
 //! The links between machines: cut, cut one way, slowed, lossy. Cuts are counted, so that faults may overlap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use campanile_model::{Millis, NodeId};
@@ -15,6 +16,8 @@ const USUAL: std::ops::Range<Duration> = Duration::from_micros(1000)..Duration::
 #[derive(Default)]
 pub struct Network {
     cuts: BTreeMap<(NodeId, NodeId), u32>,
+    /// Nodes that nobody can connect to.
+    closed: BTreeMap<NodeId, u32>,
 }
 
 impl Network {
@@ -45,6 +48,28 @@ impl Network {
         }
     }
 
+    /// Nobody can connect to the node's peer port, and who was connected is not any more.
+    pub fn close(&mut self, node: NodeId) {
+        *self.closed.entry(node).or_default() += 1;
+        campanile_raft::rt::links::set_closed(peer_port(node), true);
+    }
+
+    pub fn open(&mut self, node: NodeId) {
+        let Some(count) = self.closed.get_mut(&node) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.closed.remove(&node);
+            campanile_raft::rt::links::set_closed(peer_port(node), false);
+        }
+    }
+
+    /// The links on which nothing arrives that a node sends of itself: cut, or closed at the far end.
+    pub fn silent(&self, cluster: &Cluster) -> Vec<(NodeId, NodeId)> {
+        let closed = self.closed.keys().flat_map(|to| cluster.hosts.keys().map(move |from| (*from, *to)));
+        let all: BTreeSet<_> = self.cuts.keys().copied().chain(closed.filter(|(from, to)| from != to)).collect();
+        all.into_iter().collect()
+    }
+
     pub fn delay(&self, min: Millis, max: Millis) {
         let max = max.to_std().max(min.to_std() + Duration::from_micros(1));
         NetSim::current().update_config(|config| config.send_latency = min.to_std()..max);
@@ -72,4 +97,9 @@ fn set(cluster: &Cluster, from: NodeId, to: NodeId, cut: bool) {
 
 fn address(node: NodeId) -> std::net::IpAddr {
     std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, node.0 as u8))
+}
+
+/// Where a node's peers look for it.
+fn peer_port(node: NodeId) -> SocketAddr {
+    SocketAddr::new(address(node), 7801)
 }
