@@ -328,6 +328,7 @@ impl<'h> Facts<'h> {
             // A reset is no answer, and what is not answered is so already.
             Event::Reset { .. }
             | Event::Lapse { .. }
+            | Event::Lease { .. }
             | Event::Bound { .. }
             | Event::Sometimes { .. }
             | Event::Message { .. } => {}
