@@ -122,7 +122,7 @@ fn ended_before(
             earlier.it.attempt,
             later.it.attempt,
             later.it.run,
-            (later.t - earlier.t) / 1000,
+            (later.t as i64 - earlier.t as i64) / 1000,
             record.result
         )
     });

@@ -276,8 +276,7 @@ impl<'h> Asked<'h> {
         let acknowledged = |operation: &&Operation| matches!(operation.outcome, Some(Outcome::Written { task }) if task.id == row.task && task.change == Change::Deleted);
         let asks = |operation: &Operation| matches!(operation.action, Action::Delete { cancel_runs: true, .. });
         let candidates: Vec<&Operation> = self.deletes.iter().filter(about).collect();
-        let known: Vec<bool> =
-            candidates.iter().copied().filter(acknowledged).map(|operation| asks(operation)).collect();
+        let known: Vec<bool> = candidates.iter().copied().filter(acknowledged).map(asks).collect();
         let possible = if known.is_empty() { candidates.iter().map(|it| asks(it)).collect() } else { known };
         let may_keep = possible.is_empty() || possible.contains(&false);
         let may_cancel = possible.is_empty() || possible.contains(&true);

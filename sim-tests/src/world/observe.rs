@@ -15,7 +15,7 @@ use crate::drive::recorder::Recorder;
 use crate::history::{Event, Message, NodeEvent, RunRow, TaskRow};
 
 /// A leader's own lease is told again when it has grown by so many microseconds.
-const LEASE_GROWS: u64 = 1_000;
+const LEASE_GROWS: u64 = 500;
 
 /// Which node a madsim node is. Clones share it.
 #[derive(Clone, Default)]
