@@ -273,7 +273,10 @@ impl<'h> Asked<'h> {
             let known = operation.returned.is_none_or(|returned| returned >= t);
             operation.invoked <= t && known && operation.name().is_some_and(|name| name == row.name || name == id)
         };
-        let acknowledged = |operation: &&Operation| matches!(operation.outcome, Some(Outcome::Written { task }) if task.id == row.task && task.change == Change::Deleted);
+        let acknowledged = |operation: &&Operation| match operation.outcome {
+            Some(Outcome::Written { task }) => task.id == row.task && task.change == Change::Deleted,
+            _ => false,
+        };
         let asks = |operation: &Operation| matches!(operation.action, Action::Delete { cancel_runs: true, .. });
         let candidates: Vec<&Operation> = self.deletes.iter().filter(about).collect();
         let known: Vec<bool> = candidates.iter().copied().filter(acknowledged).map(asks).collect();
