@@ -171,8 +171,6 @@ mod simulated {
             WaitingSurvivesDelete, "waiting_survives_delete", "a delete that cancels runs leaves those that wait";
             WaitingNotStarted, "waiting_not_started", "a run that waits is not started in the entry that ends the one before it, if that one failed";
             MarginAdded, "margin_added", "a node sends until its lease has ended, and its margin after that";
-            LeaderSeenLongAgo, "leader_seen_long_ago", "the leader seen last is taken for the one before, whoever led in between";
-            ResignedLeaderSends, "resigned_leader_sends", "a leader that has handed over goes on delivering as the leader";
             FencedUnderLease, "fenced_under_lease", "a node is counted as lost while its lease may last";
         }
     }

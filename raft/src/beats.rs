@@ -193,7 +193,7 @@ impl Beats {
             let state = inner.state();
             let holds = state.holders.get(&inner.node) == Some(&inner.incarnation);
             let is_up = state.term == leadership.term && holds && state.holders_at <= known;
-            let resigned = state.resigned == Some(leadership.term) && !planted!(ResignedLeaderSends);
+            let resigned = state.resigned == Some(leadership.term);
             drop(state);
             // Whom it has named is elected without waiting for that.
             let until = if resigned { now } else { inner.confirmed_until(inner.timing.election_max, now) };
