@@ -72,12 +72,29 @@ macro_rules! filled {
     };
 }
 
+/// Tells the simulator of a lease that a leader gives, as the fields of a `sim::Grant`. Nothing in a real build.
+#[cfg(not(madsim))]
+#[macro_export]
+macro_rules! granted {
+    ($($field:ident: $value:expr),+ $(,)?) => {};
+}
+
+/// Tells the simulator of a lease that a leader gives, as the fields of a `sim::Grant`.
+#[cfg(madsim)]
+#[macro_export]
+macro_rules! granted {
+    ($($field:ident: $value:expr),+ $(,)?) => {
+        $crate::sim::granted($crate::sim::Grant { $($field: $value),+ })
+    };
+}
+
 #[cfg(madsim)]
 mod simulated {
     use std::cell::{Cell, RefCell};
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
-    use crate::{Entry, NodeState, Reason, Reply, Run, TaskId, TaskState, Timestamp};
+    use crate::{Entry, NodeId, NodeState, Reason, Reply, Run, TaskId, TaskState, Timestamp};
 
     /// Defines an enum with a name and a sentence for each of its values.
     macro_rules! named {
@@ -150,6 +167,14 @@ mod simulated {
             UnheardLeaderStays, "unheard_leader_stays", "a leader that hears none of the others goes on leading";
             VotesForTheUnreachable, "votes_for_the_unreachable", "nodes vote for one that they cannot reach";
             DstTwice, "dst_twice", "a fixed time in a fold runs in both passes";
+            SkipFiresAnyway, "skip_fires_anyway", "an occurrence fires beside a live run although overlap is skip";
+            BufferReversed, "buffer_reversed", "of the runs that wait the newest starts first";
+            BufferOneKeepsBoth, "buffer_one_keeps_both", "the run that waited is not cancelled when another takes its place";
+            CancelOtherLeavesOne, "cancel_other_leaves_one", "cancel_other leaves the newest of the live runs";
+            WaitingSurvivesDelete, "waiting_survives_delete", "a delete that cancels runs leaves those that wait";
+            WaitingNotStarted, "waiting_not_started", "a run that waits is not started in the entry that ends the one before it, if that one failed";
+            MarginAdded, "margin_added", "a node sends until its lease has ended, and its margin after that";
+            FencedUnderLease, "fenced_under_lease", "a node is counted as lost while its lease may last";
         }
     }
 
@@ -196,6 +221,16 @@ mod simulated {
         pub reason: Reason,
     }
 
+    /// A lease that the leader which is running gives to a node, or counts for itself.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Grant {
+        pub node: NodeId,
+        pub incarnation: u64,
+        pub term: u64,
+        /// From now, on the leader's monotonic clock.
+        pub lasts: Duration,
+    }
+
     /// An entry that a node has applied.
     #[derive(Debug)]
     pub struct Applied<'a> {
@@ -208,6 +243,7 @@ mod simulated {
 
     type Observer = Box<dyn FnMut(Applied<'_>)>;
     type Gauge = Box<dyn FnMut(&'static str, usize, usize)>;
+    type Grants = Box<dyn FnMut(Grant)>;
 
     thread_local! {
         static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
@@ -215,6 +251,7 @@ mod simulated {
         static ROWS: RefCell<Vec<Row>> = const { RefCell::new(Vec::new()) };
         static OBSERVER: RefCell<Option<Observer>> = const { RefCell::new(None) };
         static GAUGE: RefCell<Option<Gauge>> = const { RefCell::new(None) };
+        static GRANTS: RefCell<Option<Grants>> = const { RefCell::new(None) };
     }
 
     pub fn plant(bug: Option<Bug>) {
@@ -242,6 +279,15 @@ mod simulated {
     /// Whom to tell how full what is bounded is: its name, its content, its limit.
     pub fn gauge(gauge: impl FnMut(&'static str, usize, usize) + 'static) {
         GAUGE.set(Some(Box::new(gauge)));
+    }
+
+    /// Whom to tell of leases.
+    pub fn grants(grants: impl FnMut(Grant) + 'static) {
+        GRANTS.set(Some(Box::new(grants)));
+    }
+
+    pub fn granted(grant: Grant) {
+        GRANTS.with_borrow_mut(|grants| grants.as_mut().map(|grants| grants(grant)));
     }
 
     pub fn filled(name: &'static str, most: usize, limit: usize) {

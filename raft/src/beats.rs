@@ -6,8 +6,8 @@
 //!    from its quorum lets every lease run out before the next leader may count a node as lost. It counts only once its
 //!    receiver knows the tables in which the leader saw it up: so a node that was fenced knows of its fence before it
 //!    delivers again.
-//! 3. The leader's own lease is its leadership: it ends before any other node may be elected.
-//!    One that is the only voter is its own quorum, and confirmed at any time.
+//! 3. The leader's own lease is its leadership: it ends before any other node may be elected, and with the leader's word
+//!    that another one shall be. One that is the only voter is its own quorum, and confirmed at any time.
 //! 4. A leader that is not heard to be there by a quorum of the voters for some time has no business leading: others may
 //!    hear it, so that nobody else stands, while nothing that they say arrives. It gives up its term, and while others
 //!    cannot reach it they do not vote for it either ([`crate::network::server`]).
@@ -23,8 +23,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use campanile_model::{NodeId, filled, planted, sometimes};
+use campanile_model::{NodeId, filled, granted, planted, sometimes};
 use openraft::async_runtime::WatchReceiver;
+use openraft::errors::Fatal;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -34,6 +35,7 @@ use crate::network::client::{Peers, Traffic};
 use crate::network::wire::{self, BeatAnswer, BeatMessage, Measured};
 use crate::stamping::Stamping;
 use crate::state_machine::{Position, Raft};
+use crate::types::TypeConfig;
 
 /// A leader that has not answered for this many beats is not reachable.
 const REACHABLE_BEATS: u32 = 5;
@@ -101,6 +103,8 @@ struct State {
     handed_over: Option<Instant>,
     /// The term that this leader has given up, as nobody was heard.
     given_up: Option<u64>,
+    /// The term in which this node has handed leadership over.
+    resigned: Option<u64>,
 }
 
 /// Beats, sent and received. Clones share them.
@@ -172,6 +176,12 @@ impl Beats {
         self.inner.drains.send_replace(true);
     }
 
+    /// Leader: another node is to lead. This one delivers nothing as the leader from here on, whatever becomes of it:
+    /// nothing it proposed would be taken either.
+    pub async fn hand_over(&self, to: NodeId) -> Result<(), Fatal<TypeConfig>> {
+        self.inner.hand_over(to).await
+    }
+
     /// Whether this node is about to stop.
     pub fn drains(&self) -> bool {
         *self.inner.drains.borrow()
@@ -191,14 +201,26 @@ impl Beats {
             let state = inner.state();
             let holds = state.holders.get(&inner.node) == Some(&inner.incarnation);
             let is_up = state.term == leadership.term && holds && state.holders_at <= known;
+            let resigned = state.resigned == Some(leadership.term);
             drop(state);
-            return is_up && now < inner.confirmed_until(inner.timing.election_max, now) - LEASE_MARGIN;
+            // Whom it has named is elected without waiting for that.
+            let until = if resigned { now } else { inner.confirmed_until(inner.timing.election_max, now) };
+            if !is_up {
+                return false;
+            }
+            granted!(
+                node: inner.node,
+                incarnation: inner.incarnation,
+                term: leadership.term,
+                lasts: until.saturating_duration_since(now),
+            );
+            return may_start(now, until);
         }
         let mut state = inner.state();
         while let Some((_, until)) = state.pending.pop_front_if(|(index, _)| *index <= known) {
             state.lease_until = state.lease_until.max(Some(until));
         }
-        state.lease_until.is_some_and(|until| now + LEASE_MARGIN < until)
+        state.lease_until.is_some_and(|until| may_start(now, until))
     }
 
     /// Leader: from now on exactly these incarnations get leases, because the tables at this index say that they are up.
@@ -291,6 +313,7 @@ impl Beats {
         };
         let until = if holds { inner.confirmed_until(inner.timing.lease, now) } else { now };
         let grant = until.saturating_duration_since(now);
+        granted!(node: node, incarnation: incarnation, term: leadership.term, lasts: grant);
         BeatAnswer::Leader {
             term: leadership.term,
             answered_us: micros(now.saturating_duration_since(inner.origin)),
@@ -368,6 +391,9 @@ impl Inner {
     }
 
     fn lost_after(&self) -> Duration {
+        if planted!(FencedUnderLease) {
+            return self.timing.lease - LOST_MARGIN;
+        }
         self.timing.lease + LOST_MARGIN
     }
 
@@ -466,7 +492,7 @@ impl Inner {
         if let Some(successor) = hand_over {
             tracing::warn!(to = %successor, "handing leadership to a node with a better clock");
             // If openraft has stopped there is nothing to hand over.
-            drop(self.raft.trigger().transfer_leader(successor.0).await);
+            drop(self.hand_over(successor).await);
         }
     }
 
@@ -492,7 +518,7 @@ impl Inner {
         // From here on it sends no heartbeats and takes no writes in this term: whoever hears the others can be elected,
         // the one that is asked or another. If openraft has stopped there is nothing to give up.
         if let Some(to) = furthest {
-            drop(self.raft.trigger().transfer_leader(to.0).await);
+            drop(self.hand_over(to).await);
         }
     }
 
@@ -503,6 +529,12 @@ impl Inner {
         let matched =
             |voter: &NodeId| metrics.replication.as_ref().and_then(|all| all.get(&voter.0).copied().flatten());
         voters.iter().copied().max_by_key(|voter| (matched(voter).map(|id| id.index), std::cmp::Reverse(*voter)))
+    }
+
+    async fn hand_over(&self, to: NodeId) -> Result<(), Fatal<TypeConfig>> {
+        let term = self.leadership.borrow().term;
+        self.state().resigned = Some(term);
+        self.raft.trigger().transfer_leader(to.0).await
     }
 
     /// What the voters that are heard say of this leader's clock. `None` while there are others and none is heard: then
@@ -527,6 +559,14 @@ impl Inner {
 /// Whether so many of the voters are more than half of them.
 fn is_quorum(some: usize, voters: usize) -> bool {
     some > voters / 2
+}
+
+/// Whether a delivery may start under a lease that ends `until`.
+fn may_start(now: Instant, until: Instant) -> bool {
+    if planted!(MarginAdded) {
+        return now < until + LEASE_MARGIN;
+    }
+    now + LEASE_MARGIN < until
 }
 
 fn micros(span: Duration) -> u64 {

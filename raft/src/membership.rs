@@ -211,7 +211,7 @@ impl Inner {
             return Err(MembershipError::Refused(reason));
         }
         let stopped = |_| MembershipError::NoLeader;
-        self.raft.trigger().transfer_leader(to.0).await.map_err(|_| MembershipError::NoLeader)?;
+        self.beats.hand_over(to).await.map_err(|_| MembershipError::NoLeader)?;
         let mut leadership = self.leadership.clone();
         match rt::timeout(TRANSFER, leadership.wait_for(|now| now.leader == Some(to))).await {
             Some(result) => result.map(|_| ()).map_err(stopped),

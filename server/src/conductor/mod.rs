@@ -62,13 +62,14 @@ pub async fn run(
 ) -> Result<(), StoreError> {
     let context = Arc::new(Context { config, replica, clock, plans, metrics });
     let mut leadership = context.replica.leadership();
-    let mut previous_leader = None;
+    // The last other leader that was seen, and its term.
+    let mut seen: Option<(NodeId, u64)> = None;
     loop {
         let now = *leadership.borrow_and_update();
         if now.is_leader && now.ready {
             tracing::info!(term = now.term, "conducting");
             context.metrics.conducting.set(1);
-            let ended = Reign::begin(&context, previous_leader)?.conduct(&mut leadership).await;
+            let ended = Reign::begin(&context, previous_leader(seen, now.term))?.conduct(&mut leadership).await;
             context.metrics.conducting.set(0);
             tracing::info!(term = now.term, "conducting no longer");
             match ended? {
@@ -76,13 +77,19 @@ pub async fn run(
                 Ended::Stopped => return Ok(()),
             }
         }
-        if now.leader.is_some_and(|leader| leader != context.config.node) {
-            previous_leader = now.leader;
+        if let Some(leader) = now.leader.filter(|leader| *leader != context.config.node) {
+            seen = Some((leader, now.term));
         }
         if leadership.changed().await.is_err() {
             return Ok(());
         }
     }
+}
+
+/// The leader before the one of `term`, if it is the one that was seen last. In a term between the two another may have
+/// led, unseen, and have given that one a lease as a follower.
+fn previous_leader(seen: Option<(NodeId, u64)>, term: u64) -> Option<NodeId> {
+    seen.filter(|(_, led)| led + 1 == term).map(|(leader, _)| leader)
 }
 
 /// Why a reign ended.
@@ -324,4 +331,17 @@ pub(crate) enum From {
     Wheel,
     Backlog,
     Membership,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_of_the_term_before_it_is_known_who_led() {
+        let seen = Some((NodeId(2), 5));
+        assert_eq!(previous_leader(seen, 6), Some(NodeId(2)));
+        assert_eq!(previous_leader(seen, 7), None);
+        assert_eq!(previous_leader(None, 6), None);
+    }
 }

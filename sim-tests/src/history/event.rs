@@ -126,6 +126,15 @@ pub enum Event {
         fence: Token,
         up: bool,
     },
+    /// A leader gives a node a lease to deliver under, or counts one for itself, or gives that up (0); how long by its
+    /// own monotonic clock.
+    Lease {
+        node: NodeId,
+        incarnation: u64,
+        by: NodeId,
+        term: u64,
+        lasts_us: u64,
+    },
     /// A node has applied an entry; `hash` is over everything it wrote for it.
     Apply {
         node: NodeId,

@@ -4,12 +4,14 @@
 
 use campanile_model::{AttemptResult, RunState};
 
-use super::index::{Delivered, Facts, RunFacts};
+use super::index::{Delivered, Facts, RunFacts, index_of};
 use super::report::Report;
+use super::transit::Transit;
 use crate::verdict::Finding;
 
 pub fn check(facts: &Facts) -> Finding {
     let mut report = Report::new("attempt_exclusive");
+    let transit = Transit::new(facts.history);
     for (id, run) in &facts.runs {
         for pair in run.rows.windows(2) {
             let (before, after) = (pair[0].it, pair[1].it);
@@ -31,7 +33,7 @@ pub fn check(facts: &Facts) -> Finding {
                 format!("attempt {attempt} of run {id} came from node {node} and belongs to node {owner}")
             });
         }
-        overlaps(run, &mut report);
+        overlaps(facts, &transit, run, &mut report);
         given_up_when_lost(facts, run, &mut report);
         if let Some(end) = run.in_the_end {
             let last = run.rows.last().filter(|row| row.it.state.is_finished());
@@ -60,16 +62,23 @@ fn given_up_when_lost(facts: &Facts, run: &RunFacts, report: &mut Report) {
     });
 }
 
-/// Two attempts at the receiver at one time, from different nodes: the earlier must have ended for the log.
-fn overlaps(run: &RunFacts, report: &mut Report) {
+/// Two attempts at the receiver at one time: the earlier must have ended for the log, as the log says it did, or its node
+/// was lost.
+fn overlaps(facts: &Facts, transit: &Transit, run: &RunFacts, report: &mut Report) {
     let mut by_attempt: Vec<&Delivered> = run.deliveries.iter().collect();
     by_attempt.sort_by_key(|delivered| delivered.it.attempt);
     for pair in by_attempt.windows(2) {
         let (earlier, later) = (pair[0], pair[1]);
         let over = earlier.answer.map_or(u64::MAX, |(t, _)| t);
-        let from_another = earlier.it.node != later.it.node && earlier.it.attempt != later.it.attempt;
-        // By the log, the rules about its rows are enough. Without it the final state has to say how it ended.
-        if !from_another || later.t >= over || !run.rows.is_empty() {
+        if earlier.it.attempt == later.it.attempt || later.t >= over {
+            continue;
+        }
+        if !run.rows.is_empty() {
+            ended_before(facts, transit, run, (earlier, later), report);
+            continue;
+        }
+        // Without the log the final state has to say how it ended.
+        if earlier.it.node == later.it.node {
             continue;
         }
         let Some(end) = run.in_the_end else { continue };
@@ -83,10 +92,48 @@ fn overlaps(run: &RunFacts, report: &mut Report) {
     }
 }
 
+/// The earlier of two attempts is not answered when the later one arrives. Its sender had waited for the whole time-out,
+/// or lost the connection, if it was not lost itself.
+fn ended_before(
+    facts: &Facts,
+    transit: &Transit,
+    run: &RunFacts,
+    (earlier, later): (&Delivered, &Delivered),
+    report: &mut Report,
+) {
+    let (node, token) = (earlier.it.node, earlier.it.token);
+    if facts.void_at(node, token, index_of(later.it.token)) {
+        return report.looked();
+    }
+    let mut records = run.rows.iter().filter_map(|row| row.it.last.as_ref().map(|record| (row.it.version, record)));
+    let Some((version, record)) = records.find(|(_, record)| record.token == token) else { return };
+    let held = match (record.result, record.status) {
+        (AttemptResult::TimedOut, _) => {
+            let Some(spec) = facts.spec(earlier.it.task, version) else { return };
+            let (begun, timeout) = (transit.begun(node, earlier.t), spec.timeout.0 * 1000);
+            later.t + transit.stretch(timeout, begun, later.t) >= begun + timeout
+        }
+        (_, status) => status.is_none(),
+    };
+    report.hold(held, later.t, || {
+        format!(
+            "attempts {} and {} of run {} were at the receiver together: the first had arrived {} ms before, was not \
+             answered, and is recorded as {:?}",
+            earlier.it.attempt,
+            later.it.attempt,
+            later.it.run,
+            (later.t as i64 - earlier.t as i64) / 1000,
+            record.result
+        )
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
-    use campanile_model::{AttemptResult, NodeId, RunState};
+    use crate::history::RunRow;
+    use campanile_model::api::Change;
+    use campanile_model::{AttemptRecord, AttemptResult, Millis, NodeId, RunState};
 
     const NAME: &str = "attempt_exclusive";
 
@@ -138,5 +185,25 @@ mod tests {
         let first_is = |result| overlapping().final_view(&end, |view| view.attempts.insert(0, record(&run, result)));
         accepts(NAME, first_is(AttemptResult::OutcomeUnknown));
         refuses(NAME, first_is(AttemptResult::Succeeded));
+    }
+
+    #[test]
+    fn by_the_log_the_first_had_timed_out() {
+        let (run, put) = (fired(5, 10), || put_with(|spec| spec.timeout = Millis(2000)));
+        let ended_as = |result, status| {
+            changed(&retrying(&run, 6, 20), |row| row.last = Some(AttemptRecord { status, ..record(&run, result) }))
+        };
+        let together = |first: &RunRow, ms| {
+            let put = Script::new().invoke(1, put()).wrote(1, Change::Created, 1);
+            let second = attempt(first, 2, 7);
+            put.at(100).row(&run).row(first).row(&second).deliver(1, &run).at(100 + ms).deliver(2, &second)
+        };
+        let timed_out = ended_as(AttemptResult::TimedOut, None);
+        accepts(NAME, together(&timed_out, 1995));
+        refuses(NAME, together(&timed_out, 1994));
+        accepts(NAME, together(&ended_as(AttemptResult::Failed, None), 10));
+        refuses(NAME, together(&ended_as(AttemptResult::Failed, Some(500)), 10));
+        let answered = together(&ended_as(AttemptResult::Failed, Some(500)), 10);
+        accepts(NAME, answered.answer(1, 500));
     }
 }

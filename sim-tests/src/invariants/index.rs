@@ -335,6 +335,7 @@ impl<'h> Facts<'h> {
             Event::Reset { .. }
             | Event::Links { .. }
             | Event::Lapse { .. }
+            | Event::Lease { .. }
             | Event::Bound { .. }
             | Event::Sometimes { .. }
             | Event::Message { .. } => {}

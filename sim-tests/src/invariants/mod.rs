@@ -16,10 +16,12 @@ mod dedup;
 mod delivery_complete;
 mod durability;
 mod election_safety;
+mod fence_after_lease;
 mod fence_monotonic;
 mod finality;
 mod index;
 mod leader_completeness;
+mod leases;
 mod ledger_balance;
 mod linearizable;
 mod liveness;
@@ -34,6 +36,7 @@ mod no_deposed_fire;
 mod no_lost_fire;
 mod no_stale_send;
 mod operations;
+mod overlap;
 mod raft_order;
 mod remaining_fires;
 mod replica_determinism;
@@ -44,6 +47,7 @@ mod spans;
 mod story;
 #[cfg(test)]
 mod testing;
+mod transit;
 mod unique_fire;
 
 use crate::history::History;
@@ -66,11 +70,13 @@ pub const ALL: &[(&str, Check)] = &[
     ("durability", durability::check),
     ("remaining_fires", remaining_fires::check),
     ("run_states", run_states::check),
+    ("overlap", overlap::check),
     ("delivery_complete", delivery_complete::check),
     ("bounded_retries", bounded_retries::check),
     ("fence_monotonic", fence_monotonic::check),
     ("attempt_exclusive", attempt_exclusive::check),
     ("no_stale_send", no_stale_send::check),
+    ("fence_after_lease", fence_after_lease::check),
     ("no_deposed_fire", no_deposed_fire::check),
     ("replica_determinism", replica_determinism::check),
     ("snapshot_equivalence", snapshot_equivalence::check),

@@ -261,14 +261,14 @@ fn before(instant: Timestamp) -> Timestamp {
 }
 
 /// Which definition which version has.
-struct Specs<'h> {
+pub struct Specs<'h> {
     known: BTreeMap<(TaskId, u32), &'h TaskSpec>,
     /// By name: sent at, and never answered.
     unanswered: BTreeMap<&'h str, Vec<(u64, &'h TaskSpec)>>,
 }
 
 impl<'h> Specs<'h> {
-    fn gather(history: &'h History) -> Self {
+    pub fn gather(history: &'h History) -> Self {
         let mut known = BTreeMap::new();
         let mut unanswered: BTreeMap<&str, Vec<_>> = BTreeMap::new();
         for operation in operations(history) {
@@ -295,7 +295,7 @@ impl<'h> Specs<'h> {
         Self { known, unanswered }
     }
 
-    fn of(&self, task: TaskId, version: u32, name: &str, t: u64) -> Vec<&'h TaskSpec> {
+    pub fn of(&self, task: TaskId, version: u32, name: &str, t: u64) -> Vec<&'h TaskSpec> {
         if let Some(spec) = self.known.get(&(task, version)) {
             return vec![spec];
         }

@@ -6,13 +6,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use campanile_model::codec::{self, Versioned};
-use campanile_model::sim::{self, Applied, Row};
+use campanile_model::sim::{self, Applied, Grant, Row};
 use campanile_model::{NodeId, TaskState};
 use campanile_raft::rt::links;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::drive::recorder::Recorder;
 use crate::history::{Event, Message, NodeEvent, RunRow, TaskRow};
+
+/// A leader's own lease is told again when it has grown by so many microseconds.
+const LEASE_GROWS: u64 = 500;
 
 /// Which node a madsim node is. Clones share it.
 #[derive(Clone, Default)]
@@ -68,6 +71,7 @@ pub fn start(recorder: Recorder, names: Names) -> Gauges {
     let gauges = Gauges::default();
     let (noted, of) = (gauges.clone(), names.clone());
     sim::gauge(move |name, most, limit| noted.note(of.current(), name, most, limit));
+    watch_leases(recorder.clone(), names.clone());
     let mut seen = BTreeSet::new();
     sim::observe(move |applied| {
         let node = names.current();
@@ -93,6 +97,27 @@ fn watch_panics(recorder: Recorder, names: Names) {
             }
         }
     }));
+}
+
+/// A leader counts its own lease whenever it delivers: told is what is new of it.
+fn watch_leases(recorder: Recorder, names: Names) {
+    let mut own: BTreeMap<NodeId, u64> = BTreeMap::new();
+    sim::grants(move |Grant { node, incarnation, term, lasts }| {
+        let by = names.current();
+        let lasts_us = u64::try_from(lasts.as_micros()).unwrap_or(u64::MAX);
+        if by == node {
+            let (now, told) = (recorder.now(), own.entry(node).or_default());
+            let until = now.saturating_add(lasts_us);
+            let is_new = if lasts_us == 0 { *told > now } else { until >= told.saturating_add(LEASE_GROWS) };
+            if !is_new {
+                return;
+            }
+            *told = until;
+        } else if lasts_us == 0 {
+            return;
+        }
+        recorder.record(Event::Lease { node, incarnation, by, term, lasts_us });
+    });
 }
 
 fn watch_messages(recorder: Recorder, names: Names) {

@@ -1,8 +1,8 @@
 //! What operators do to tasks and runs by hand: pause, resume, delete, trigger, cancel.
 
 use campanile_model::{
-    Code, DELETED_KEPT, DeleteTask, Origin, PauseTask, Reply, ResumeTask, RunId, RunReply, TaskChange, TaskState,
-    TaskStatus, TriggerTask, limits, planted,
+    Code, DELETED_KEPT, DeleteTask, Origin, PauseTask, Reply, ResumeTask, RunId, RunReply, RunState, TaskChange,
+    TaskState, TaskStatus, TriggerTask, limits, planted,
 };
 
 use super::context::{Answer, Apply, check_version, reject, task_reply};
@@ -68,6 +68,9 @@ impl Apply<'_> {
         if delete.cancel_runs {
             for id in self.find_live_runs(&task, limits::LEDGER_LINES as usize)? {
                 let run = tables::known_live_run(&self.read(), id)?;
+                if run.state == RunState::Pending && planted!(WaitingSurvivesDelete) {
+                    continue;
+                }
                 self.cancel(run);
             }
             task.live.clear();

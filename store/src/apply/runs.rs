@@ -37,16 +37,21 @@ impl Apply<'_> {
         }
         Ok(match task.overlap {
             Overlap::Allow => Start::Now,
-            Overlap::Skip if origin == Origin::Schedule => Start::Dropped(Reason::Overlap),
+            Overlap::Skip if origin == Origin::Schedule && !planted!(SkipFiresAnyway) => {
+                Start::Dropped(Reason::Overlap)
+            }
             Overlap::Skip => Start::Now,
             Overlap::BufferOne => {
-                self.discard_waiting(task)?;
+                if !planted!(BufferOneKeepsBoth) {
+                    self.discard_waiting(task)?;
+                }
                 Start::Waiting
             }
             Overlap::BufferAll if self.buffer_is_full(task)? => Start::Dropped(Reason::BufferFull),
             Overlap::BufferAll => Start::Waiting,
             Overlap::CancelOther => {
-                for id in std::mem::take(&mut task.live) {
+                let left = if planted!(CancelOtherLeavesOne) { task.live.pop() } else { None };
+                for id in std::mem::replace(&mut task.live, left.into_iter().collect()) {
                     let run = tables::known_live_run(&self.read(), id)?;
                     self.cancel(run);
                 }
@@ -203,7 +208,9 @@ impl Apply<'_> {
         }
         task.live.retain(|id| *id != run.id);
         self.count_failure(&mut task, run, gone)?;
-        self.promote(&mut task)?;
+        if !(planted!(WaitingNotStarted) && run.state == RunState::Failed) {
+            self.promote(&mut task)?;
+        }
         if task.status == TaskStatus::Finished && self.may_expire(&task) && !task.one_shot {
             self.arm_expiry(task.id, FINISHED_KEPT);
         }
@@ -231,8 +238,13 @@ impl Apply<'_> {
     /// Starts the first waiting run if no other is live.
     fn promote(&mut self, task: &mut TaskState) -> StoreResult<()> {
         let Some(first) = task.live.first() else { return Ok(()) };
-        let run = tables::known_live_run(&self.read(), *first)?;
+        let mut run = tables::known_live_run(&self.read(), *first)?;
         if run.state == RunState::Pending {
+            if planted!(BufferReversed)
+                && let Some(newest) = task.live.last()
+            {
+                run = tables::known_live_run(&self.read(), *newest)?;
+            }
             let token = Token::at(self.next_place());
             self.hand_out(run, token);
         }
