@@ -3,6 +3,9 @@
 //! None of it is in a real build: there the macros expand to `false` and to nothing. In the simulated build the state
 //! is the thread's, because one simulation has one thread, and one process has one simulation.
 
+mod bounds;
+
+pub use bounds::Bound;
 #[cfg(madsim)]
 pub use simulated::*;
 
@@ -72,12 +75,33 @@ macro_rules! filled {
     };
 }
 
+/// A bound: its constant, or what this simulation has drawn in its place. The constant in a real build.
+#[cfg(not(madsim))]
+#[macro_export]
+macro_rules! bound {
+    ($bound:ident, $usual:expr) => {
+        $usual
+    };
+}
+
+/// A bound: its constant, or what this simulation has drawn in its place. It is the same on all nodes and for the whole
+/// simulation, so `apply` may use it.
+#[cfg(madsim)]
+#[macro_export]
+macro_rules! bound {
+    ($bound:ident, $usual:expr) => {
+        $crate::sim::bound($crate::sim::Bound::$bound, $usual)
+    };
+}
+
 #[cfg(madsim)]
 mod simulated {
     use std::cell::{Cell, RefCell};
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
-    use crate::{Entry, NodeState, Reason, Reply, Run, TaskId, TaskState, Timestamp};
+    use super::Bound;
+    use crate::{Entry, Millis, NodeState, Reason, Reply, Run, TaskId, TaskState, Timestamp};
 
     /// Defines an enum with a name and a sentence for each of its values.
     macro_rules! named {
@@ -204,12 +228,58 @@ mod simulated {
     type Observer = Box<dyn FnMut(Applied<'_>)>;
     type Gauge = Box<dyn FnMut(&'static str, usize, usize)>;
 
+    /// What a bound counts in.
+    pub trait Amount {
+        fn of(amount: u64) -> Self;
+    }
+
+    impl Amount for u64 {
+        fn of(amount: u64) -> Self {
+            amount
+        }
+    }
+
+    impl Amount for usize {
+        fn of(amount: u64) -> Self {
+            amount as Self
+        }
+    }
+
+    impl Amount for u32 {
+        fn of(amount: u64) -> Self {
+            Self::try_from(amount).unwrap_or(Self::MAX)
+        }
+    }
+
+    impl Amount for Millis {
+        fn of(amount: u64) -> Self {
+            Self(amount)
+        }
+    }
+
+    impl Amount for Duration {
+        fn of(amount: u64) -> Self {
+            Self::from_millis(amount)
+        }
+    }
+
     thread_local! {
+        static BOUNDS: [Cell<Option<u64>>; Bound::ALL.len()] = const { [const { Cell::new(None) }; Bound::ALL.len()] };
         static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
         static MARKS: RefCell<BTreeMap<Mark, u64>> = const { RefCell::new(BTreeMap::new()) };
         static ROWS: RefCell<Vec<Row>> = const { RefCell::new(Vec::new()) };
         static OBSERVER: RefCell<Option<Observer>> = const { RefCell::new(None) };
         static GAUGE: RefCell<Option<Gauge>> = const { RefCell::new(None) };
+    }
+
+    /// Sets a bound for this simulation; before it begins.
+    pub fn set_bound(bound: Bound, amount: u64) {
+        BOUNDS.with(|bounds| bounds[bound as usize].set(Some(amount)));
+    }
+
+    /// What was set, or the usual amount.
+    pub fn bound<T: Amount>(bound: Bound, usual: T) -> T {
+        BOUNDS.with(|bounds| bounds[bound as usize].get()).map_or(usual, T::of)
     }
 
     pub fn plant(bug: Option<Bug>) {

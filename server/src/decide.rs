@@ -4,8 +4,8 @@
 //! Pure: the instant is an argument, and nothing is written.
 
 use campanile_model::{
-    CatchUp, CatchUpPolicy, Decision, FireLine, Next, Reason, TaskSpec, TaskState, TaskStatus, Timestamp, limits,
-    planted,
+    CatchUp, CatchUpPolicy, Decision, FireLine, Next, Reason, TaskSpec, TaskState, TaskStatus, Timestamp, bound,
+    limits, planted,
 };
 use campanile_timer::Plan;
 
@@ -22,7 +22,7 @@ pub fn decide(task: &TaskState, spec: &TaskSpec, plan: &Plan, now: Timestamp) ->
     let mut occurrences = Vec::new();
     let mut next = task.next;
     while let Some(occurrence) = next.filter(|next| next.due_at <= now) {
-        if occurrences.len() == limits::CATCH_UP_PER_ENTRY {
+        if occurrences.len() == bound!(CatchUpPerEntry, limits::CATCH_UP_PER_ENTRY) {
             break;
         }
         occurrences.push(occurrence);

@@ -39,7 +39,7 @@ pub fn plan(scenario: &Scenario, start: Timestamp, seed: u64) -> DrawnPlan {
         faults.extend(losses(scenario, swarm, &faults, seed));
     }
     faults.sort_by_key(|fault| fault.at);
-    DrawnPlan { faults, operations }
+    DrawnPlan { faults, operations, bounds: scenario.bounds.clone() }
 }
 
 /// A scenario as a seed draws it, written out: there is nothing left to draw, and the seed does the same with it.

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use campanile_model::NodeId;
-use campanile_raft::{Clock, Replica, ReplicaConfig, SnapshotPolicy, Timing};
+use campanile_model::{NodeId, bound};
+use campanile_raft::{Clock, Limits, Replica, ReplicaConfig, SnapshotPolicy, Timing};
 use campanile_server::{Node, NodeConfig};
 use campanile_store::engine::MemDisk;
 use madsim::runtime::Handle;
@@ -161,11 +161,14 @@ impl Cluster {
         let mut replica = ReplicaConfig::new(id, peers, format!("10.0.0.{id}:7801"), api.clone());
         replica.join = !founder;
         replica.snapshots = SnapshotPolicy {
-            log_bytes: 64 << 10,
-            interval: Duration::from_secs(20),
-            keep_bytes: 2 << 10,
-            keep_bytes_needed: 4 << 10,
+            log_bytes: bound!(SnapshotLog, 64 << 10),
+            interval: bound!(SnapshotInterval, Duration::from_secs(20)),
+            keep_bytes: bound!(LogKept, 2 << 10),
+            keep_bytes_needed: bound!(LogKeptNeeded, 4 << 10),
         };
+        let limits = Limits::default();
+        replica.limits.log_cache_bytes = bound!(LogCache, limits.log_cache_bytes);
+        replica.limits.api_bytes = bound!(ApiLane, limits.api_bytes);
         if self.pace == Pace::Coarse {
             let slow = |span: Duration| span * 1000;
             replica.snapshots.interval = slow(replica.snapshots.interval);

@@ -2,7 +2,7 @@
 
 use campanile_model::{
     Code, DELETED_KEPT, DeleteTask, Origin, PauseTask, Reply, ResumeTask, RunId, RunReply, TaskChange, TaskState,
-    TaskStatus, TriggerTask, limits, planted,
+    TaskStatus, TriggerTask, bound, limits, planted,
 };
 
 use super::context::{Answer, Apply, check_version, reject, task_reply};
@@ -80,7 +80,7 @@ impl Apply<'_> {
         task.next = task.next.filter(|_| planted!(DeleteKeepsFiring));
         task.open_line = None;
         self.emit(Effect::TaskDisarmed { task: task.id });
-        self.arm_expiry(task.id, DELETED_KEPT);
+        self.arm_expiry(task.id, bound!(DeletedKept, DELETED_KEPT));
         self.put(&task);
         Ok(task_reply(&task, TaskChange::Deleted))
     }

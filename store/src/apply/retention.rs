@@ -4,7 +4,7 @@
 use std::ops::Bound;
 
 use campanile_model::{
-    DELETED_KEPT, FINISHED_KEPT, LedgerRow, OnFinish, Origin, Reply, TaskId, TaskState, TaskStatus, Timestamp,
+    DELETED_KEPT, FINISHED_KEPT, LedgerRow, OnFinish, Origin, Reply, TaskId, TaskState, TaskStatus, Timestamp, bound,
 };
 
 use super::context::{Answer, Apply};
@@ -83,7 +83,9 @@ impl Apply<'_> {
         };
         if task.lines > 0 || one_shot_is_live || !task.live.is_empty() {
             // A run is live: look again later.
-            self.arm_expiry(id, if task.status == TaskStatus::Deleted { DELETED_KEPT } else { FINISHED_KEPT });
+            let deleted = task.status == TaskStatus::Deleted;
+            let kept = if deleted { bound!(DeletedKept, DELETED_KEPT) } else { bound!(FinishedKept, FINISHED_KEPT) };
+            self.arm_expiry(id, kept);
             self.put(&task);
             return Ok(Reply::Done);
         }
@@ -101,7 +103,8 @@ impl Apply<'_> {
             TaskStatus::Deleted => true,
             TaskStatus::Finished => {
                 let goes = task.one_shot || task.on_finish == OnFinish::Delete;
-                goes && task.version_at.max(task.decided_until).saturating_add(FINISHED_KEPT) <= self.time
+                let kept = bound!(FinishedKept, FINISHED_KEPT);
+                goes && task.version_at.max(task.decided_until).saturating_add(kept) <= self.time
             }
         }
     }

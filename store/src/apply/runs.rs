@@ -5,7 +5,7 @@
 
 use campanile_model::{
     AttemptRecord, AttemptResult, FINISHED_KEPT, LedgerRow, NodeId, OccurrenceId, OnFinish, Origin, Overlap, Reason,
-    Run, RunId, RunState, TaskState, TaskStatus, Timestamp, Token, limits, planted,
+    Run, RunId, RunState, TaskState, TaskStatus, Timestamp, Token, bound, limits, planted,
 };
 
 use super::context::{Answer, Apply};
@@ -26,7 +26,7 @@ pub(super) enum Start {
 /// it.
 fn has_room(task: &TaskState) -> bool {
     let holds_back = !matches!(task.overlap, Overlap::Allow | Overlap::Skip);
-    holds_back || task.live.len() < limits::TRACKED_RUNS
+    holds_back || task.live.len() < bound!(TrackedRuns, limits::TRACKED_RUNS)
 }
 
 impl Apply<'_> {
@@ -57,7 +57,9 @@ impl Apply<'_> {
 
     /// Those that wait stand at the end of the list.
     fn buffer_is_full(&self, task: &TaskState) -> StoreResult<bool> {
-        let Some(place) = task.live.len().checked_sub(limits::BUFFERED_RUNS) else { return Ok(false) };
+        let Some(place) = task.live.len().checked_sub(bound!(BufferedRuns, limits::BUFFERED_RUNS)) else {
+            return Ok(false);
+        };
         let run = tables::known_live_run(&self.read(), task.live[place])?;
         Ok(run.state == RunState::Pending)
     }
@@ -139,7 +141,7 @@ impl Apply<'_> {
     /// Enters how the current attempt ended in the run's history.
     pub fn record_attempt(&self, run: &mut Run, result: AttemptResult, status: Option<u16>, error: String) {
         assert!(run.state == RunState::Running, "an attempt of run {} ends while it is {:?}", run.id, run.state);
-        if run.attempts.len() >= limits::ATTEMPT_HISTORY {
+        if run.attempts.len() >= bound!(AttemptHistory, limits::ATTEMPT_HISTORY) {
             run.attempts.remove(0);
         }
         run.attempts.push(AttemptRecord {
@@ -205,7 +207,7 @@ impl Apply<'_> {
         self.count_failure(&mut task, run, gone)?;
         self.promote(&mut task)?;
         if task.status == TaskStatus::Finished && self.may_expire(&task) && !task.one_shot {
-            self.arm_expiry(task.id, FINISHED_KEPT);
+            self.arm_expiry(task.id, bound!(FinishedKept, FINISHED_KEPT));
         }
         self.put(&task);
         Ok(())
@@ -246,7 +248,7 @@ impl Apply<'_> {
         task.open_line = None;
         self.emit(Effect::TaskDisarmed { task: task.id });
         if self.may_expire(task) {
-            self.arm_expiry(task.id, FINISHED_KEPT);
+            self.arm_expiry(task.id, bound!(FinishedKept, FINISHED_KEPT));
         }
     }
 
