@@ -27,19 +27,25 @@ macro_rules! planted {
     };
 }
 
-/// Counts that something rare has happened. Nothing in a real build.
+/// Counts that something rare has happened, or that it has if so. Nothing in a real build.
 #[cfg(not(madsim))]
 #[macro_export]
 macro_rules! sometimes {
     ($mark:ident) => {};
+    ($mark:ident, $so:expr) => {};
 }
 
-/// Counts that something rare has happened.
+/// Counts that something rare has happened, or that it has if so.
 #[cfg(madsim)]
 #[macro_export]
 macro_rules! sometimes {
     ($mark:ident) => {
         $crate::sim::mark($crate::sim::Mark::$mark)
+    };
+    ($mark:ident, $so:expr) => {
+        if $so {
+            $crate::sim::mark($crate::sim::Mark::$mark)
+        }
     };
 }
 
@@ -170,6 +176,9 @@ mod simulated {
             OutcomeDropped, "outcome_dropped", "an outcome that was not committed at first is forgotten";
             SentTwice, "sent_twice", "an attempt is sent twice";
             OccurrenceSkipped, "occurrence_skipped", "an interval is passed over now and then";
+            KeysStay, "keys_stay", "idempotency keys that have run out are not removed";
+            TimersStay, "timers_stay", "rows of the time index that are decided are not removed";
+            DeletedStays, "deleted_stays", "what is left of a deleted task is not removed";
             DstTwice, "dst_twice", "a fixed time in a fold runs in both passes";
         }
     }
@@ -192,6 +201,27 @@ mod simulated {
             ProposalArrivedTwice, "proposal_arrived_twice", "the network delivered a forwarded write twice";
             VersionsMet, "versions_met", "a node refused a call from one that speaks another peer protocol";
             ForwardedOutcomeUnknown, "forwarded_outcome_unknown", "a forwarded write may or may not have been appended";
+            PageFull, "page_full", "a page of a list did not hold all of it";
+            PlanEvicted, "plan_evicted", "a compiled plan was forgotten to make room";
+            LogCacheEvicted, "log_cache_evicted", "an entry of the log was left to the disk";
+            LogPurgedWhole, "log_purged_whole", "nothing was left of a log but how far it had come";
+            BufferFull, "buffer_full", "a task's buffer of waiting runs had no room";
+            RunNotListed, "run_not_listed", "a task had more live runs than it lists";
+            CatchUpInParts, "catch_up_in_parts", "more occurrences of a task were due than one entry decides";
+            KeysExpired, "keys_expired", "idempotency keys ran out and were removed";
+            KeysFull, "keys_full", "an idempotency key was refused because too many are remembered";
+            DeletedTaskWent, "deleted_task_went", "the last of a deleted task was removed";
+            FinishedTaskWent, "finished_task_went", "a finished task was removed";
+            TaskWentInParts, "task_went_in_parts", "one entry did not remove all of a task";
+            LedgerTrimmed, "ledger_trimmed", "ledger lines were folded into counters";
+            TrimForgotten, "trim_forgotten", "a task that was to be trimmed had to say so again";
+            AttemptForgotten, "attempt_forgotten", "the oldest attempt in a run's history made room";
+            EffectsLagged, "effects_lagged", "somebody who follows effects fell behind and missed some";
+            WindowInSteps, "window_in_steps", "the wheel was not filled to its horizon in one step";
+            WindowFull, "window_full", "the wheel had no room for what is due inside its horizon";
+            DispatcherFull, "dispatcher_full", "attempts were left in the tables because the queue was full";
+            LaneFull, "lane_full", "a proposal was refused because its lane was full";
+            LedAfterSnapshot, "led_after_snapshot", "a node led that had been sent its state in the same life";
         }
     }
 

@@ -5,7 +5,7 @@
 
 use campanile_model::{
     CatchUp, CatchUpPolicy, Decision, FireLine, Next, Reason, TaskSpec, TaskState, TaskStatus, Timestamp, bound,
-    limits, planted,
+    limits, planted, sometimes,
 };
 use campanile_timer::Plan;
 
@@ -30,6 +30,7 @@ pub fn decide(task: &TaskState, spec: &TaskSpec, plan: &Plan, now: Timestamp) ->
     }
     let paused = task.status == TaskStatus::Paused;
     let mut decided = Decided { lines: Vec::new(), more: next.is_some_and(|next| next.due_at <= now) };
+    sometimes!(CatchUpInParts, decided.more);
     for (position, occurrence) in occurrences.iter().enumerate() {
         let after = occurrences.get(position + 1).copied().or(next);
         let reason = if paused { Some(Reason::Paused) } else { lapse(&spec.catch_up, occurrence, after, now) };

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use campanile_model::{Command, Millis, Reply, RunState, TaskId, TaskState, Timer, Timestamp, bound, filled, limits};
+use campanile_model::{
+    Command, Millis, Reply, RunState, TaskId, TaskState, Timer, Timestamp, bound, filled, limits, sometimes,
+};
 use campanile_raft::{Lane, rt};
 use campanile_store::{StoreResult, TimerRow, View};
 
@@ -37,6 +39,7 @@ impl Housekeeping {
     /// Remembers that a task has more ledger lines than it keeps.
     pub fn trim(&mut self, task: TaskId) {
         filled!("tasks to trim", self.tasks.len(), bound!(TrimQueue, TRIM_QUEUE));
+        sometimes!(TrimForgotten, self.tasks.len() >= bound!(TrimQueue, TRIM_QUEUE));
         if self.tasks.len() < bound!(TrimQueue, TRIM_QUEUE) {
             self.tasks.insert(task);
         }

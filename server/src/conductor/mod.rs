@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use campanile_model::{Command, Millis, NodeId, Timestamp, bound, planted};
+use campanile_model::{Command, Millis, NodeId, Timestamp, bound, planted, sometimes};
 use campanile_raft::{Clock, Delivery, EffectStream, Lane, Replica};
 use campanile_store::{Effect, Effects, StoreError};
 
@@ -120,6 +120,7 @@ impl Reign {
         let view = context.replica.store().view();
         let now = context.clock.now();
         let window = Window::new(now);
+        sometimes!(LedAfterSnapshot, context.replica.metrics().snapshots_installed.get() > 0);
         Ok(Self {
             effects,
             backlog: Backlog::new(&view, now, context.config.catch_up_rate),

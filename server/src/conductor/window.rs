@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use campanile_model::{Millis, RunId, TaskId, Timer, Timestamp, Token, bound, filled, planted};
+use campanile_model::{Millis, RunId, TaskId, Timer, Timestamp, Token, bound, filled, planted, sometimes};
 use campanile_store::{StoreError, TaskTimer, TimerKey, TimerRow, View};
 use campanile_timer::Wheel;
 
@@ -81,6 +81,7 @@ impl Window {
         }
         if self.wheel.len() >= 2 * bound!(WindowTimers, CAPACITY) {
             // More arrived inside the window than it may hold: start over from disk, which has them all.
+            sometimes!(WindowFull);
             tracing::warn!(timers = self.wheel.len(), "window overflowed; reading it again from disk");
             self.wheel.clear(self.wheel.now());
             self.edge = None;
@@ -120,6 +121,7 @@ impl Window {
         filled!("conductor window", self.wheel.len(), 2 * bound!(WindowTimers, CAPACITY));
         match rows.last() {
             Some(last) if rows.len() == step => {
+                sometimes!(WindowInSteps);
                 self.edge = Some(last.key);
                 // Everything with an earlier instant than the last row has been read.
                 self.filled_until = last.key.wake_at;

@@ -309,6 +309,7 @@ impl Dispatcher {
         runs.retain(|run| self.in_flight.get(&run.id).is_none_or(|flight| flight.token < run.token));
         let room = bound!(DispatcherQueue, QUEUE).saturating_sub(self.hosts.queued());
         if runs.len() > room {
+            sometimes!(DispatcherFull);
             self.left_in_tables = true;
             runs.truncate(room);
         }

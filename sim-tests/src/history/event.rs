@@ -154,6 +154,8 @@ pub enum Event {
         index: u64,
         digest: String,
     },
+    /// The rows a leader has at an index, now and then: for whoever wants to see that nothing grows.
+    Rows(Rows),
     /// A node's Raft state, whenever it changes (terms, votes, leadership, log and snapshot positions).
     Raft(RaftState),
 
@@ -222,6 +224,33 @@ pub enum Event {
         what: String,
         dropped: bool,
     },
+}
+
+/// How many rows there are of what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rows {
+    pub node: NodeId,
+    pub index: u64,
+    /// Every task that has a row, those that were deleted too.
+    pub tasks: Vec<TaskRows>,
+    /// Runs that have finished.
+    pub runs: u64,
+    /// When the first idempotency key runs out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_key: Option<Timestamp>,
+    /// The first row of the time index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_timer: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRows {
+    pub task: TaskId,
+    /// Ledger lines of runs, and other ones.
+    pub fired: u64,
+    pub ranges: u64,
+    /// Definitions.
+    pub versions: u64,
 }
 
 /// What a client asks for. Tasks are of the namespace `default`.

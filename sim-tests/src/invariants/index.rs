@@ -327,6 +327,7 @@ impl<'h> Facts<'h> {
             }
             // A reset is no answer, and what is not answered is so already.
             Event::Reset { .. }
+            | Event::Rows(_)
             | Event::Lapse { .. }
             | Event::Bound { .. }
             | Event::Sometimes { .. }

@@ -18,6 +18,7 @@ mod durability;
 mod election_safety;
 mod fence_monotonic;
 mod finality;
+mod housekeeping;
 mod index;
 mod leader_completeness;
 mod ledger_balance;
@@ -79,6 +80,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("monotonic", monotonic::check),
     ("raft_order", raft_order::check),
     ("bounds", bounds::check),
+    ("housekeeping", housekeeping::check),
     ("catch_up", catch_up::check),
     ("liveness", liveness::check),
     ("no_crash", no_crash::check),

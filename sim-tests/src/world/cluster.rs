@@ -10,6 +10,7 @@ use std::time::Duration;
 use campanile_model::{NodeId, bound};
 use campanile_raft::{Clock, Limits, Replica, ReplicaConfig, SnapshotPolicy, Timing};
 use campanile_server::{Node, NodeConfig};
+use campanile_store::Census;
 use campanile_store::engine::MemDisk;
 use madsim::runtime::Handle;
 use rand::RngExt;
@@ -17,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::observe::Names;
 use crate::drive::recorder::Recorder;
-use crate::history::{Event, NodeEvent, RaftState};
+use crate::history::{Event, NodeEvent, RaftState, Rows, TaskRows};
 use crate::scenario::Pace;
 
 /// How often a node's Raft state is looked at; at coarse pace, once in a minute.
@@ -25,6 +26,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// After so many looks at least its state is digested, if it has changed; and after a twentieth of those it has had, as
 /// digesting reads the whole of a state that grows.
 const DIGEST_AFTER: u32 = 40;
+
+/// After so many looks a leader's rows are counted.
+const COUNT_EVERY: u32 = 100;
 
 /// What a node last said of itself.
 #[derive(Clone, Debug, Default)]
@@ -352,6 +356,17 @@ async fn live(mut life: Life) {
     let _ = life.ended.send(Ended { node, asked });
 }
 
+fn rows(node: NodeId, index: u64, census: Census) -> Rows {
+    let Census { tasks, runs, first_key, first_timer } = census;
+    let tasks = tasks.into_iter().map(|(task, rows)| TaskRows {
+        task,
+        fired: rows.fired,
+        ranges: rows.ranges,
+        versions: rows.versions,
+    });
+    Rows { node, index, tasks: tasks.collect(), runs, first_key, first_timer }
+}
+
 /// Says how the node is, as often as it changes.
 async fn look(replica: Replica, recorder: Recorder, seen: Arc<Mutex<BTreeMap<NodeId, Seen>>>, every: Duration) {
     let node = replica.node_id();
@@ -393,10 +408,16 @@ async fn look(replica: Replica, recorder: Recorder, seen: Arc<Mutex<BTreeMap<Nod
             led = leadership.term;
             recorder.record(Event::Node { node, what: NodeEvent::Leads { term: led } });
         }
+        // A node whose disk fails says so by ending.
+        if round % COUNT_EVERY == 0
+            && leadership.ready
+            && let Ok(census) = view.census()
+        {
+            recorder.record(Event::Rows(rows(node, view.index(), census)));
+        }
         if round >= digest_at && view.index() != digested {
             digested = view.index();
             digest_at = round + DIGEST_AFTER.max(round / 20);
-            // A node whose disk fails says so by ending.
             if let Ok(digest) = view.digest() {
                 recorder.record(Event::Digest { node, index: digested, digest: digest.to_string() });
             }

@@ -9,6 +9,7 @@ impl Apply<'_> {
     /// The answer given to this key before, if it is remembered. Refuses the key if it cannot be used.
     pub fn recall(&self, idempotency: Option<&Idempotency>) -> Answer<Option<Reply>> {
         let Some(Idempotency { key, fingerprint }) = idempotency else { return Ok(None) };
+        let most = bound!(IdempotencyKeys, limits::IDEMPOTENCY_KEYS);
         match tables::idempotency(&self.read(), &keys::named(NAMESPACE, key))? {
             Some(row) if row.expires_at > self.time && !planted!(IdempotencyForgotten) => {
                 if row.fingerprint != *fingerprint {
@@ -22,13 +23,9 @@ impl Apply<'_> {
             }
             // The expired row's place is taken.
             Some(_) => Ok(None),
-            None if self.cached.globals.counts.idempotency_keys
-                >= bound!(IdempotencyKeys, limits::IDEMPOTENCY_KEYS) =>
-            {
-                reject(
-                    Code::QuotaExceeded,
-                    format!("{} idempotency keys are remembered already", limits::IDEMPOTENCY_KEYS),
-                )
+            None if self.cached.globals.counts.idempotency_keys >= most => {
+                sometimes!(KeysFull);
+                reject(Code::QuotaExceeded, format!("{most} idempotency keys are remembered already"))
             }
             None => Ok(None),
         }

@@ -5,7 +5,7 @@
 
 use campanile_model::{
     AttemptRecord, AttemptResult, FINISHED_KEPT, LedgerRow, NodeId, OccurrenceId, OnFinish, Origin, Overlap, Reason,
-    Run, RunId, RunState, TaskState, TaskStatus, Timestamp, Token, bound, limits, planted,
+    Run, RunId, RunState, TaskState, TaskStatus, Timestamp, Token, bound, limits, planted, sometimes,
 };
 
 use super::context::{Answer, Apply};
@@ -43,7 +43,10 @@ impl Apply<'_> {
                 self.discard_waiting(task)?;
                 Start::Waiting
             }
-            Overlap::BufferAll if self.buffer_is_full(task)? => Start::Dropped(Reason::BufferFull),
+            Overlap::BufferAll if self.buffer_is_full(task)? => {
+                sometimes!(BufferFull);
+                Start::Dropped(Reason::BufferFull)
+            }
             Overlap::BufferAll => Start::Waiting,
             Overlap::CancelOther => {
                 for id in std::mem::take(&mut task.live) {
@@ -112,6 +115,7 @@ impl Apply<'_> {
         };
         let named = (run.id, run.occurrence());
         self.cached.globals.counts.live_runs += 1;
+        sometimes!(RunNotListed, task.tracks_runs() && !has_room(task));
         if task.tracks_runs() && has_room(task) {
             task.live.push(run.id);
         }
@@ -142,6 +146,7 @@ impl Apply<'_> {
     pub fn record_attempt(&self, run: &mut Run, result: AttemptResult, status: Option<u16>, error: String) {
         assert!(run.state == RunState::Running, "an attempt of run {} ends while it is {:?}", run.id, run.state);
         if run.attempts.len() >= bound!(AttemptHistory, limits::ATTEMPT_HISTORY) {
+            sometimes!(AttemptForgotten);
             run.attempts.remove(0);
         }
         run.attempts.push(AttemptRecord {

@@ -7,6 +7,7 @@ use std::ops::Bound;
 
 use campanile_model::{
     Kind, LedgerRow, Origin, Reason, Run, RunId, RunState, TaskId, TaskState, TaskStatus, Timestamp, bound, limits,
+    sometimes,
 };
 
 use super::View;
@@ -152,6 +153,7 @@ impl<T> Paging<T> {
         self.page.items.extend(item);
         let full = self.page.items.len() >= self.max || self.scanned >= bound!(ScanRows, limits::SCAN_ROWS);
         if full {
+            sometimes!(PageFull);
             self.page.next = Some(place());
         }
         !full
