@@ -2,7 +2,7 @@
 
 use campanile_model::{
     Code, DELETED_KEPT, DeleteTask, Origin, PauseTask, Reply, ResumeTask, RunId, RunReply, TaskChange, TaskState,
-    TaskStatus, TriggerTask, bound, limits, planted,
+    TaskStatus, TriggerTask, bound, planted,
 };
 
 use super::context::{Answer, Apply, check_version, reject, task_reply};
@@ -66,7 +66,7 @@ impl Apply<'_> {
         check_version(&task, delete.if_version)?;
         self.check_settled(&task)?;
         if delete.cancel_runs {
-            for id in self.find_live_runs(&task, limits::LEDGER_LINES as usize)? {
+            for id in self.find_live_runs(&task, usize::MAX)? {
                 let run = tables::known_live_run(&self.read(), id)?;
                 self.cancel(run);
             }
@@ -188,6 +188,19 @@ mod tests {
         assert_eq!(m.get_run(y).state, RunState::Running, "another task's run is left alone");
         m.delete("b", true);
         assert_eq!(m.get_run(y).state, RunState::Cancelled);
+    }
+
+    #[test]
+    fn a_delete_cancels_a_run_that_holds_back_more_lines_than_are_kept() {
+        let mut m = Machine::new();
+        m.create("a", by_hand(), None);
+        let stuck = m.trigger("a");
+        for _ in 0..limits::LEDGER_LINES + 1 {
+            let run = m.trigger("a");
+            m.outcome(run, Outcome::Succeeded);
+        }
+        m.delete("a", true);
+        assert_eq!(m.get_run(stuck).state, RunState::Cancelled);
     }
 
     #[test]

@@ -67,11 +67,11 @@ impl Apply<'_> {
         Ok(run.state == RunState::Pending)
     }
 
-    /// The task's live runs in log order, at most `max`, the newest ones: found in its newest ledger lines, because only
-    /// a task that tracks its runs lists them.
+    /// The task's live runs in log order, at most `max`, the newest ones: found in its ledger, because only a task that
+    /// tracks its runs lists them. In all of it: a run that is live for long holds back more lines than are ever kept.
     pub fn find_live_runs(&self, task: &TaskState, max: usize) -> StoreResult<Vec<RunId>> {
         let read = self.read();
-        let lines = tables::newest_ledger_rows(&read, task.id, limits::LEDGER_LINES as usize)?;
+        let lines = tables::newest_ledger_rows(&read, task.id, task.lines as usize)?;
         let listed = lines.into_iter().filter_map(|(_, row)| match row {
             LedgerRow::Fired { run } => Some(run),
             LedgerRow::Range { .. } => None,
