@@ -51,8 +51,8 @@ bounds! {
     CatchUpPerEntry, "catch_up_per_entry", 1..=8, "occurrences of one task decided in one entry";
 
     WindowHorizon, "window_horizon_ms", 1_000..=6_000, "how far ahead the wheel is filled";
-    WindowTimers, "window_timers", 10..=40, "timers in the wheel";
-    WindowStep, "window_step", 2..=8, "rows of the time index that the wheel is filled with in one step";
+    WindowTimers, "window_timers", 16..=64, "timers in the wheel";
+    WindowStep, "window_step", 4..=16, "rows of the time index that the wheel is filled with in one step";
     LateAfter, "late_after_ms", 1_500..=4_000, "overdue by more than this is the backlog's";
     PlansTogether, "plans_together", 1..=4, "plans read together";
     Plans, "plans", 1..=6, "compiled plans kept, of one generation";
