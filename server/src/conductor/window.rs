@@ -111,7 +111,8 @@ impl Window {
 
     fn step(&mut self, view: &View, from: Timestamp, until: Timestamp) -> Result<(), StoreError> {
         let after = self.edge.or(Some(before(from)));
-        let step = bound!(WindowStep, STEP);
+        // Filling begins below the capacity, and is not to go beyond twice as much.
+        let step = bound!(WindowStep, STEP).min(bound!(WindowTimers, CAPACITY));
         let rows = view.timers(after, until, step)?;
         for row in &rows {
             if let Some(armed) = armed(row) {

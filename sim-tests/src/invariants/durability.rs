@@ -89,9 +89,10 @@ fn may_be_gone(facts: &Facts, task: Option<&TaskFacts>) -> bool {
     } else {
         Some(0)
     };
-    finished.is_some_and(|t| {
-        facts.history.end() - t >= facts.history.header.time(Bound::FinishedKept, FINISHED_KEPT).0 * 1000
-    })
+    // The clock that made it finished may have been ahead of the one that removed it, or the other way round.
+    let kept = facts.history.header.time(Bound::FinishedKept, FINISHED_KEPT).0 * 1000;
+    let surely = kept.saturating_sub(2 * facts.clock_error());
+    finished.is_some_and(|t| facts.history.end() - t >= surely)
 }
 
 /// A change that was acknowledged was made between question and answer; one with a key may be the answer of before.
