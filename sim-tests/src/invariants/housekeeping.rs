@@ -7,9 +7,7 @@
 use std::collections::BTreeMap;
 
 use campanile_model::sim::Bound;
-use campanile_model::{
-    DELETED_KEPT, FINISHED_KEPT, Millis, OnFinish, RunId, TaskId, TaskSpec, TaskStatus, Timestamp, limits,
-};
+use campanile_model::{DELETED_KEPT, FINISHED_KEPT, Millis, OnFinish, RunId, TaskId, TaskStatus, Timestamp, limits};
 
 use super::index::{At, Facts, TaskFacts};
 use super::report::Report;
@@ -129,9 +127,7 @@ impl<'f> Owed<'f> {
         report.hold(there.versions <= most, t, || {
             format!("task {id} has {} definitions at entry {index}, and {most} may be of use", there.versions)
         });
-        if let Some(spec) = self.facts.spec(id, last.version)
-            && let Some(gone) = self.trimmed(t, id, spec, index)
-        {
+        if let Some(gone) = self.trimmed(t, id, last.version, index) {
             let fires = self.fires(id, index).count() as u64;
             report.hold(there.fired + gone <= fires, t, || {
                 format!(
@@ -151,7 +147,8 @@ impl<'f> Owed<'f> {
 
     /// How many lines have been folded for sure. A task says that it has too many every so many lines, so what was too
     /// old before the latest of them is gone, if all was quiet since.
-    fn trimmed(&self, t: u64, id: TaskId, spec: &TaskSpec, index: u64) -> Option<u64> {
+    fn trimmed(&self, t: u64, id: TaskId, version: u32, index: u64) -> Option<u64> {
+        let spec = self.facts.spec(id, version)?;
         let header = &self.facts.history.header;
         // A reminder is lost where effects are missed or too many tasks are remembered; then the next one counts.
         let lossy = [Bound::ConductorEffects, Bound::TrimQueue];
@@ -162,7 +159,11 @@ impl<'f> Owed<'f> {
         let limit = header.bound(Bound::LedgerLines, u64::from(limits::LEDGER_LINES));
         let fires: Vec<_> = self.fires(id, index).collect();
         let then = fires.len().checked_sub(4 * every as usize + 8)?;
-        let (reminded, _, _) = fires[then];
+        let (reminded, _, rows) = fires[then];
+        // An update may have changed how much is kept.
+        if rows[0].it.version != version {
+            return None;
+        }
         let latest = fires.last()?.0;
         let quiet = self.facts.troubles.quiet_since(t).is_some_and(|quiet| quiet + WITHIN.0 * 1000 <= reminded);
         if !quiet || latest.saturating_add(WITHIN.0 * 1000) > t {
