@@ -3,6 +3,9 @@
 //! None of it is in a real build: there the macros expand to `false` and to nothing. In the simulated build the state
 //! is the thread's, because one simulation has one thread, and one process has one simulation.
 
+mod bounds;
+
+pub use bounds::Bound;
 #[cfg(madsim)]
 pub use simulated::*;
 
@@ -24,19 +27,25 @@ macro_rules! planted {
     };
 }
 
-/// Counts that something rare has happened. Nothing in a real build.
+/// Counts that something rare has happened, or that it has if so. Nothing in a real build.
 #[cfg(not(madsim))]
 #[macro_export]
 macro_rules! sometimes {
     ($mark:ident) => {};
+    ($mark:ident, $so:expr) => {};
 }
 
-/// Counts that something rare has happened.
+/// Counts that something rare has happened, or that it has if so.
 #[cfg(madsim)]
 #[macro_export]
 macro_rules! sometimes {
     ($mark:ident) => {
         $crate::sim::mark($crate::sim::Mark::$mark)
+    };
+    ($mark:ident, $so:expr) => {
+        if $so {
+            $crate::sim::mark($crate::sim::Mark::$mark)
+        }
     };
 }
 
@@ -88,13 +97,33 @@ macro_rules! granted {
     };
 }
 
+/// A bound: its constant, or what this simulation has drawn in its place. The constant in a real build.
+#[cfg(not(madsim))]
+#[macro_export]
+macro_rules! bound {
+    ($bound:ident, $usual:expr) => {
+        $usual
+    };
+}
+
+/// A bound: its constant, or what this simulation has drawn in its place. It is the same on all nodes and for the whole
+/// simulation, so `apply` may use it.
+#[cfg(madsim)]
+#[macro_export]
+macro_rules! bound {
+    ($bound:ident, $usual:expr) => {
+        $crate::sim::bound($crate::sim::Bound::$bound, $usual)
+    };
+}
+
 #[cfg(madsim)]
 mod simulated {
     use std::cell::{Cell, RefCell};
     use std::collections::BTreeMap;
     use std::time::Duration;
 
-    use crate::{Entry, NodeId, NodeState, Reason, Reply, Run, TaskId, TaskState, Timestamp};
+    use super::Bound;
+    use crate::{Entry, Millis, NodeId, NodeState, Reason, Reply, Run, TaskId, TaskState, Timestamp};
 
     /// Defines an enum with a name and a sentence for each of its values.
     macro_rules! named {
@@ -166,6 +195,9 @@ mod simulated {
             LoneLeaderUnconfirmed, "lone_leader_unconfirmed", "a leader that is the only voter waits for others to confirm it, and delivers nothing";
             UnheardLeaderStays, "unheard_leader_stays", "a leader that hears none of the others goes on leading";
             VotesForTheUnreachable, "votes_for_the_unreachable", "nodes vote for one that they cannot reach";
+            KeysStay, "keys_stay", "idempotency keys that have run out are not removed";
+            TimersStay, "timers_stay", "rows of the time index that are decided are not removed";
+            DeletedStays, "deleted_stays", "what is left of a deleted task is not removed";
             DstTwice, "dst_twice", "a fixed time in a fold runs in both passes";
             SkipFiresAnyway, "skip_fires_anyway", "an occurrence fires beside a live run although overlap is skip";
             BufferReversed, "buffer_reversed", "of the runs that wait the newest starts first";
@@ -198,6 +230,27 @@ mod simulated {
             LeaderGaveUp, "leader_gave_up", "a leader that heard too few voters gave up its term";
             CandidateNotReached, "candidate_not_reached", "a node refused to vote for one that it could not reach";
             ForwardedOutcomeUnknown, "forwarded_outcome_unknown", "a forwarded write may or may not have been appended";
+            PageFull, "page_full", "a page of a list did not hold all of it";
+            PlanEvicted, "plan_evicted", "a compiled plan was forgotten to make room";
+            LogCacheEvicted, "log_cache_evicted", "an entry of the log was left to the disk";
+            LogPurgedWhole, "log_purged_whole", "nothing was left of a log but how far it had come";
+            BufferFull, "buffer_full", "a task's buffer of waiting runs had no room";
+            RunNotListed, "run_not_listed", "a task had more live runs than it lists";
+            CatchUpInParts, "catch_up_in_parts", "more occurrences of a task were due than one entry decides";
+            KeysExpired, "keys_expired", "idempotency keys ran out and were removed";
+            KeysFull, "keys_full", "an idempotency key was refused because too many are remembered";
+            DeletedTaskWent, "deleted_task_went", "the last of a deleted task was removed";
+            FinishedTaskWent, "finished_task_went", "a finished task was removed";
+            TaskWentInParts, "task_went_in_parts", "one entry did not remove all of a task";
+            LedgerTrimmed, "ledger_trimmed", "ledger lines were folded into counters";
+            TrimForgotten, "trim_forgotten", "a task that was to be trimmed had to say so again";
+            AttemptForgotten, "attempt_forgotten", "the oldest attempt in a run's history made room";
+            EffectsLagged, "effects_lagged", "somebody who follows effects fell behind and missed some";
+            WindowInSteps, "window_in_steps", "the wheel was not filled to its horizon in one step";
+            WindowFull, "window_full", "the wheel had no room for what is due inside its horizon";
+            DispatcherFull, "dispatcher_full", "attempts were left in the tables because the queue was full";
+            LaneFull, "lane_full", "a proposal was refused because its lane was full";
+            LedAfterSnapshot, "led_after_snapshot", "a node led that had been sent its state in the same life";
         }
     }
 
@@ -245,13 +298,59 @@ mod simulated {
     type Gauge = Box<dyn FnMut(&'static str, usize, usize)>;
     type Grants = Box<dyn FnMut(Grant)>;
 
+    /// What a bound counts in.
+    pub trait Amount {
+        fn of(amount: u64) -> Self;
+    }
+
+    impl Amount for u64 {
+        fn of(amount: u64) -> Self {
+            amount
+        }
+    }
+
+    impl Amount for usize {
+        fn of(amount: u64) -> Self {
+            amount as Self
+        }
+    }
+
+    impl Amount for u32 {
+        fn of(amount: u64) -> Self {
+            Self::try_from(amount).unwrap_or(Self::MAX)
+        }
+    }
+
+    impl Amount for Millis {
+        fn of(amount: u64) -> Self {
+            Self(amount)
+        }
+    }
+
+    impl Amount for Duration {
+        fn of(amount: u64) -> Self {
+            Self::from_millis(amount)
+        }
+    }
+
     thread_local! {
+        static BOUNDS: [Cell<Option<u64>>; Bound::ALL.len()] = const { [const { Cell::new(None) }; Bound::ALL.len()] };
         static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
         static MARKS: RefCell<BTreeMap<Mark, u64>> = const { RefCell::new(BTreeMap::new()) };
         static ROWS: RefCell<Vec<Row>> = const { RefCell::new(Vec::new()) };
         static OBSERVER: RefCell<Option<Observer>> = const { RefCell::new(None) };
         static GAUGE: RefCell<Option<Gauge>> = const { RefCell::new(None) };
         static GRANTS: RefCell<Option<Grants>> = const { RefCell::new(None) };
+    }
+
+    /// Sets a bound for this simulation; before it begins.
+    pub fn set_bound(bound: Bound, amount: u64) {
+        BOUNDS.with(|bounds| bounds[bound as usize].set(Some(amount)));
+    }
+
+    /// What was set, or the usual amount.
+    pub fn bound<T: Amount>(bound: Bound, usual: T) -> T {
+        BOUNDS.with(|bounds| bounds[bound as usize].get()).map_or(usual, T::of)
     }
 
     pub fn plant(bug: Option<Bug>) {

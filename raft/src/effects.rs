@@ -55,6 +55,7 @@ impl Subscriber {
         }
         if self.lagged || self.sender.try_send(delivery.clone()).is_err() {
             if !self.lagged {
+                sometimes!(EffectsLagged);
                 tracing::warn!(subscriber = self.name, "effects missed; it will read the tables");
             }
             self.lagged = true;

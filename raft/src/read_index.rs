@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{NodeId, planted};
+use campanile_model::{NodeId, bound, planted};
 use openraft::{LinearizerOption, ReadPolicy};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -61,7 +61,7 @@ impl Reads {
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let inner = Arc::new(Inner { raft, peers, leadership, position, clock, metrics, stopping });
-        let (waiting, queue) = mpsc::channel(WAITING);
+        let (waiting, queue) = mpsc::channel(bound!(ReadsWaiting, WAITING));
         rt::spawn(rounds(inner.clone(), queue));
         Self { inner, waiting }
     }

@@ -12,7 +12,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use campanile_model::codec;
-use campanile_model::{Reply, planted};
+use campanile_model::{Reply, bound, planted};
 use campanile_store::{Applier, Received, Store, StoreError};
 
 use futures::{FutureExt, Stream, StreamExt};
@@ -220,7 +220,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let mut bytes = record_bytes(&first.0);
             let mut chunk = vec![first];
             // As many more as are there without waiting.
-            while chunk.len() < CHUNK_ENTRIES && bytes < CHUNK_BYTES {
+            while chunk.len() < bound!(ApplyEntries, CHUNK_ENTRIES) && bytes < CHUNK_BYTES {
                 let Some(Some(next)) = entries.next().now_or_never() else { break };
                 let next = next?;
                 bytes += record_bytes(&next.0);
@@ -320,7 +320,7 @@ impl Writer {
                 answers.push((responder, replies));
             }
             self.metrics.applied_entries.add(1);
-            if self.applier.pending_bytes() >= BATCH_BYTES {
+            if self.applier.pending_bytes() >= bound!(ApplyBatch, BATCH_BYTES) {
                 self.commit(&mut answers)?;
             }
         }

@@ -4,8 +4,8 @@
 //! Pure: the instant is an argument, and nothing is written.
 
 use campanile_model::{
-    CatchUp, CatchUpPolicy, Decision, FireLine, Next, Reason, TaskSpec, TaskState, TaskStatus, Timestamp, limits,
-    planted,
+    CatchUp, CatchUpPolicy, Decision, FireLine, Next, Reason, TaskSpec, TaskState, TaskStatus, Timestamp, bound,
+    limits, planted, sometimes,
 };
 use campanile_timer::Plan;
 
@@ -22,7 +22,7 @@ pub fn decide(task: &TaskState, spec: &TaskSpec, plan: &Plan, now: Timestamp) ->
     let mut occurrences = Vec::new();
     let mut next = task.next;
     while let Some(occurrence) = next.filter(|next| next.due_at <= now) {
-        if occurrences.len() == limits::CATCH_UP_PER_ENTRY {
+        if occurrences.len() == bound!(CatchUpPerEntry, limits::CATCH_UP_PER_ENTRY) {
             break;
         }
         occurrences.push(occurrence);
@@ -30,6 +30,7 @@ pub fn decide(task: &TaskState, spec: &TaskSpec, plan: &Plan, now: Timestamp) ->
     }
     let paused = task.status == TaskStatus::Paused;
     let mut decided = Decided { lines: Vec::new(), more: next.is_some_and(|next| next.due_at <= now) };
+    sometimes!(CatchUpInParts, decided.more);
     for (position, occurrence) in occurrences.iter().enumerate() {
         let after = occurrences.get(position + 1).copied().or(next);
         let reason = if paused { Some(Reason::Paused) } else { lapse(&spec.catch_up, occurrence, after, now) };

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use campanile_model::{Rejection, TaskId, TaskSpec, TaskState};
+use campanile_model::{Rejection, TaskId, TaskSpec, TaskState, bound, sometimes};
 use campanile_store::{StoreError, View};
 use campanile_timer::{Anchors, Plan};
 
@@ -86,7 +86,8 @@ impl Plans {
     }
 
     fn insert(generations: &mut [Generation; 2], key: (TaskId, u32), planned: Arc<Planned>) {
-        if generations[0].len() >= ENTRIES {
+        if generations[0].len() >= bound!(Plans, ENTRIES) {
+            sometimes!(PlanEvicted, !generations[1].is_empty());
             generations[1] = std::mem::take(&mut generations[0]);
         }
         generations[0].insert(key, planned);

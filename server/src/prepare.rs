@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use campanile_model::{
     Code, Command, FireLine, Millis, PreparedPut, PutTask, Rejection, TaskName, TaskSpec, TaskState, TaskStatus,
-    Timestamp, limits,
+    Timestamp, bound, limits,
 };
 use campanile_raft::{Prepare, Prepared};
 use campanile_store::{StoreError, View};
@@ -119,10 +119,11 @@ impl Work<'_> {
         }
         let planned = plans.of(self.view, task).map_err(plan)?;
         let decided = decide(task, &planned.spec, &planned.plan, self.time);
-        if decided.more || self.lines.len() + decided.lines.len() > limits::CATCH_UP_PER_ENTRY {
+        let most = bound!(CatchUpPerEntry, limits::CATCH_UP_PER_ENTRY);
+        if decided.more || self.lines.len() + decided.lines.len() > most {
             return Err(Rejection::new(
                 Code::CatchingUp,
-                format!("task {} has more than {} occurrences still to decide", task.id, limits::CATCH_UP_PER_ENTRY),
+                format!("task {} has more than {most} occurrences still to decide", task.id),
             ));
         }
         self.lines.extend(decided.lines);

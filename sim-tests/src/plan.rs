@@ -1,5 +1,7 @@
 //! What is done to a cluster, as values: drawn from a seed, written by hand in a scenario, kept in a history.
 
+use std::collections::BTreeMap;
+
 use campanile_model::{Millis, NodeId};
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +14,12 @@ pub struct DrawnPlan {
     /// Those written by hand included.
     pub faults: Vec<PlannedFault>,
     pub operations: Vec<PlannedOperation>,
+    /// Bounds of the product that are other than usual, by name.
+    pub bounds: Bounds,
 }
+
+/// Bounds by name, in milliseconds where they are times: those of [`campanile_model::sim::Bound`].
+pub type Bounds = BTreeMap<String, u64>;
 
 /// A request of a client, other than the puts of the scenario's own tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -28,4 +28,6 @@ pub use keys::TimerKey;
 pub use snapshot::{Manifest, ManifestFile, Received, Receiving, Snapshot};
 pub use store::Store;
 pub use tables::{Counts, TimerRow};
+#[cfg(madsim)]
+pub use view::{Census, TaskRows};
 pub use view::{LedgerLine, LedgerQuery, Page, RunQuery, TaskQuery, View};

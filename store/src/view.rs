@@ -1,5 +1,7 @@
 //! Reading: one consistent state at a known log index, for as long as the reader likes.
 
+#[cfg(madsim)]
+mod census;
 mod lists;
 
 use std::ops::Bound;
@@ -10,6 +12,8 @@ use campanile_model::{
     IdempotencyRow, LogPlace, NodeState, Run, RunId, ShardTable, TaskId, TaskName, TaskSpec, TaskState, Timestamp,
 };
 
+#[cfg(madsim)]
+pub use census::{Census, TaskRows};
 pub use lists::{LedgerLine, LedgerQuery, Page, RunQuery, TaskQuery};
 
 use crate::digest::{self, Digest};

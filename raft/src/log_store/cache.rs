@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use campanile_model::sometimes;
+
 use crate::form::record_bytes;
 use crate::types::{Entry, LogId, Vote};
 
@@ -110,6 +112,7 @@ impl Cache {
 
     fn evict(&mut self, budget_bytes: usize) {
         while self.bytes > budget_bytes && self.tail.front().is_some_and(|(at, _)| *at <= self.written) {
+            sometimes!(LogCacheEvicted);
             self.drop_front();
         }
     }
@@ -133,6 +136,7 @@ impl Cache {
         self.purged = self.purged.max(Some(upto));
         self.begin = self.begin.max(upto.index + 1);
         self.last = self.last.max(self.purged);
+        sometimes!(LogPurgedWhole, self.last == self.purged);
     }
 
     fn drop_front(&mut self) {

@@ -16,7 +16,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use campanile_model::{codec, sometimes};
+use campanile_model::{bound, codec, sometimes};
 use campanile_store::engine::{Disk, Engine, Family, Purpose, Statistic};
 use futures::{Stream, stream};
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
@@ -167,7 +167,7 @@ impl LogStore {
         let mut entries: Vec<Entry> = Vec::new();
         let mut next = start;
         loop {
-            let part = self.read(next, end, READ_BYTES).await?;
+            let part = self.read(next, end, bound!(LogRead, READ_BYTES)).await?;
             let Some(last) = part.last() else { return Ok(entries) };
             next = last.log_id.index + 1;
             entries.extend(part);
@@ -221,7 +221,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.read(start, end, READ_BYTES).await
+        self.read(start, end, bound!(LogRead, READ_BYTES)).await
     }
 
     async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
@@ -235,7 +235,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
             if let Some(entry) = part.next() {
                 return Some((Ok(entry), Some((log, next, part))));
             }
-            match log.read(next, end, READ_BYTES).await {
+            match log.read(next, end, bound!(LogRead, READ_BYTES)).await {
                 Err(error) => Some((Err(error), None)),
                 Ok(entries) => {
                     next = entries.last()?.log_id.index + 1;

@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
-use campanile_model::{codec, planted, sometimes};
+use campanile_model::{bound, codec, planted, sometimes};
 use campanile_store::engine::Batch;
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
@@ -116,7 +116,7 @@ pub async fn run(shared: Arc<Shared>, mut jobs: mpsc::UnboundedReceiver<Job>) {
     while let Some(job) = jobs.recv().await {
         let mut group = Group::default();
         group.add(job);
-        while group.bytes < BATCH_BYTES {
+        while group.bytes < bound!(LogBatch, BATCH_BYTES) {
             match jobs.try_recv() {
                 Ok(job) => group.add(job),
                 Err(_) => break,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use campanile_model::codec;
+use campanile_model::{bound, codec};
 use campanile_store::Manifest;
 use futures::{Stream, stream};
 use http_body_util::{BodyExt, Limited};
@@ -81,7 +81,7 @@ impl Progress {
 }
 
 fn pieces_of(manifest: &Manifest) -> u64 {
-    manifest.files.iter().map(|file| file.bytes.div_ceil(PIECE_BYTES as u64)).sum::<u64>() + 1
+    manifest.files.iter().map(|file| file.bytes.div_ceil(bound!(SnapshotPiece, PIECE_BYTES) as u64)).sum::<u64>() + 1
 }
 
 /// The frames of a snapshot: the head, then every file from its beginning to its end.
@@ -115,7 +115,9 @@ fn outgoing(
             let Some(wanted) = files.get(file).map(|file| file.bytes) else { return Ok(None) };
             let bytes = {
                 let snapshot = snapshot.clone();
-                rt::run_blocking(move || snapshot.read(file, offset, PIECE_BYTES)).await?.map_err(io::Error::other)?
+                rt::run_blocking(move || snapshot.read(file, offset, bound!(SnapshotPiece, PIECE_BYTES)))
+                    .await?
+                    .map_err(io::Error::other)?
             };
             if bytes.is_empty() {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a snapshot's file is cut short"));

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{Code, Command, Entry, Rejection, Reply, Timestamp, limits};
+use campanile_model::{Code, Command, Entry, Rejection, Reply, Timestamp, bound, limits};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -132,7 +132,7 @@ impl Batcher {
             order.reverse();
         }
         order.into_iter().find_map(|lane| {
-            let jobs = self.lanes.take(lane, ENTRY_BYTES, lane.entry_commands());
+            let jobs = self.lanes.take(lane, bound!(EntryBytes, ENTRY_BYTES), lane.entry_commands());
             (!jobs.is_empty()).then_some((lane, jobs))
         })
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use campanile_model::{NodeId, planted, sometimes};
+use campanile_model::{NodeId, bound, planted, sometimes};
 use rand::RngExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -83,7 +83,7 @@ impl Forwarder {
     fn send_waiting(self: &Arc<Self>, leader: NodeId, term: u64, calls: &[Arc<Semaphore>; Lane::ALL.len()]) {
         for (lane, calls) in Lane::ALL.into_iter().zip(calls) {
             while let Ok(call) = calls.clone().try_acquire_owned() {
-                let jobs = self.waiting.take(lane, CALL_BYTES, CALL_COMMANDS);
+                let jobs = self.waiting.take(lane, CALL_BYTES, bound!(ForwardedCommands, CALL_COMMANDS));
                 if jobs.is_empty() {
                     break;
                 }

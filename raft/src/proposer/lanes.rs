@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use campanile_model::{Command, Reply, filled};
+use campanile_model::{Command, Reply, filled, sometimes};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::config::Limits;
@@ -205,6 +205,7 @@ impl Lanes {
         // Even a proposal larger than its lane can pass, alone.
         let permits = bytes.clamp(1, slot.bytes.max(1)) as u32;
         let room = slot.room.clone().try_acquire_many_owned(permits).ok();
+        sometimes!(LaneFull, room.is_none());
         filled!("bytes of a lane", slot.bytes - slot.room.available_permits().min(slot.bytes), slot.bytes);
         room
     }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use campanile_model::filled;
+use campanile_model::{bound, filled};
 
 /// Numbers remembered of each sender. What is older than the oldest of them counts as taken.
 const REMEMBERED: usize = 16_384;
@@ -39,12 +39,12 @@ impl Once {
         if sequence <= taken.floor || !taken.above.insert(sequence) {
             return false;
         }
-        if taken.above.len() > REMEMBERED
+        if taken.above.len() > bound!(ForwardedRemembered, REMEMBERED)
             && let Some(oldest) = taken.above.pop_first()
         {
             taken.floor = oldest;
         }
-        filled!("forwarded proposals remembered", taken.above.len(), REMEMBERED);
+        filled!("forwarded proposals remembered", taken.above.len(), bound!(ForwardedRemembered, REMEMBERED));
         true
     }
 }

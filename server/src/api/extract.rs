@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use campanile_model::{Code, Idempotency, PutMode, TaskName, limits};
+use campanile_model::{Code, Idempotency, PutMode, TaskName, bound, limits};
 use campanile_raft::rt;
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue};
@@ -134,7 +134,7 @@ pub fn idempotency(headers: &HeaderMap, request: &[&[u8]]) -> Result<Option<Idem
 /// Items on a page: what the client asks for, within the limit.
 pub fn page_size(limit: Option<usize>) -> Result<usize, ApiError> {
     match limit {
-        None => Ok(limits::PAGE_ITEMS_DEFAULT),
+        None => Ok(bound!(PageItems, limits::PAGE_ITEMS_DEFAULT)),
         Some(limit) if (1..=limits::PAGE_ITEMS).contains(&limit) => Ok(limit),
         Some(limit) => Err(ApiError::field(
             Code::LimitExceeded,

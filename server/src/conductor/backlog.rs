@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 
-use campanile_model::{AttemptLine, Command, FireLine, TaskId, Timestamp};
+use campanile_model::{AttemptLine, Command, FireLine, TaskId, Timestamp, bound, limits};
 use campanile_raft::Lane;
 use campanile_store::{StoreError, TimerKey, View};
 
 use super::proposals::{Of, Proposals, Undecided};
-use super::ring::{LATE, arm_again, decide_task, retry};
+use super::ring::{arm_again, decide_task, late_after, retry};
 use super::window::{Armed, Window, armed, before};
 use super::{Context, From, Proposal};
 
@@ -47,7 +47,7 @@ impl Late {
 
 impl Backlog {
     pub fn new(view: &View, now: Timestamp, rate_per_second: u32) -> Self {
-        let until = now.saturating_sub(LATE);
+        let until = now.saturating_sub(late_after());
         let from = view.timers_trimmed_until();
         Self {
             rate_per_second,
@@ -164,7 +164,7 @@ impl Backlog {
             self.allowance_milli -= 1000 * decided.lines.len() as i64;
             lines.extend(decided.lines);
             // One entry holds a bounded number of decisions, whatever one task contributes.
-            if lines.len() >= campanile_model::limits::CATCH_UP_PER_ENTRY {
+            if lines.len() >= bound!(CatchUpPerEntry, limits::CATCH_UP_PER_ENTRY) {
                 commands.push(Command::Fire { lines: std::mem::take(&mut lines) });
             }
         }

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use campanile_model::{Command, Millis, Reply, RunState, TaskId, TaskState, Timer, Timestamp, filled, limits};
+use campanile_model::{
+    Command, Millis, Reply, RunState, TaskId, TaskState, Timer, Timestamp, bound, filled, limits, sometimes,
+};
 use campanile_raft::{Lane, rt};
 use campanile_store::{StoreResult, TimerRow, View};
 
@@ -36,8 +38,9 @@ pub(crate) struct Housekeeping {
 impl Housekeeping {
     /// Remembers that a task has more ledger lines than it keeps.
     pub fn trim(&mut self, task: TaskId) {
-        filled!("tasks to trim", self.tasks.len(), TRIM_QUEUE);
-        if self.tasks.len() < TRIM_QUEUE {
+        filled!("tasks to trim", self.tasks.len(), bound!(TrimQueue, TRIM_QUEUE));
+        sometimes!(TrimForgotten, self.tasks.len() >= bound!(TrimQueue, TRIM_QUEUE));
+        if self.tasks.len() < bound!(TrimQueue, TRIM_QUEUE) {
             self.tasks.insert(task);
         }
     }
@@ -45,14 +48,12 @@ impl Housekeeping {
     /// Starts a job if one is due. `undecided_since` is the earliest instant at which a timer may still wait.
     pub fn tick(&mut self, context: &Arc<Context>, undecided_since: Timestamp) {
         let now = context.clock.now();
-        let due = self.looked_at.is_none_or(|then| now.since(then) >= EVERY || now < then);
+        let due = self.looked_at.is_none_or(|then| now.since(then) >= bound!(HousekeepingEvery, EVERY) || now < then);
         if (!due && self.tasks.is_empty()) || self.busy.swap(true, Ordering::AcqRel) {
             return;
         }
         let mut tasks = std::mem::take(&mut self.tasks);
-        if tasks.len() > TRIM_AT_ONCE
-            && let Some(&first_left) = tasks.iter().nth(TRIM_AT_ONCE)
-        {
+        if let Some(&first_left) = tasks.iter().nth(bound!(TrimTogether, TRIM_AT_ONCE)) {
             self.tasks = tasks.split_off(&first_left);
         }
         if due {
@@ -70,31 +71,33 @@ impl Housekeeping {
 
 /// One job. What cannot be committed is left for the next one.
 async fn job(context: &Arc<Context>, tasks: BTreeSet<TaskId>, undecided_since: Option<Timestamp>) -> StoreResult<()> {
+    let removed = bound!(RemovedPerEntry, REMOVED_PER_ENTRY);
     for task in tasks {
         if let Some(before) = trim_before(&context.replica.store().view(), task, context.clock.now())? {
-            let command = Command::TrimLedger { task, before, max_lines: REMOVED_PER_ENTRY };
-            repeat(context, command, REMOVED_PER_ENTRY).await;
+            let command = Command::TrimLedger { task, before, max_lines: removed };
+            repeat(context, command).await;
         }
     }
     let Some(undecided_since) = undecided_since else { return Ok(()) };
     let view = context.replica.store().view();
     if view.counts()?.idempotency_keys > 0 {
-        let command = Command::ExpireKeys { before: context.clock.now(), max_keys: REMOVED_PER_ENTRY };
-        repeat(context, command, REMOVED_PER_ENTRY).await;
+        let command = Command::ExpireKeys { before: context.clock.now(), max_keys: removed };
+        repeat(context, command).await;
     }
     let from = view.timers_trimmed_until();
     let decided = rt::run_blocking(move || decided_until(&view, from, undecided_since)).await??;
     if decided > from {
-        repeat(context, Command::TrimTimers { before: decided }, 1).await;
+        repeat(context, Command::TrimTimers { before: decided }).await;
     }
     Ok(())
 }
 
-/// Proposes a command until it finds less than `full` to do, or fails.
-async fn repeat(context: &Context, command: Command, full: u32) {
+/// Proposes a command until it finds less to do than it may, or fails.
+async fn repeat(context: &Context, command: Command) {
+    let most = bound!(RemovedPerEntry, REMOVED_PER_ENTRY);
     loop {
         match context.replica.propose_as_leader(Lane::Backlog, vec![command.clone()]).await.as_deref() {
-            Ok([Reply::Lines { done }]) if *done >= full && full > 1 => {}
+            Ok([Reply::Lines { done }]) if *done >= most => {}
             Ok(_) => return,
             Err(error) => {
                 tracing::debug!(%error, "housekeeping was not committed; left for later");
@@ -108,8 +111,9 @@ async fn repeat(context: &Context, command: Command, full: u32) {
 fn trim_before(view: &View, task: TaskId, now: Timestamp) -> StoreResult<Option<Timestamp>> {
     let Some(state) = view.task(task)? else { return Ok(None) };
     let retention = state.retention;
-    let beyond_last = state.lines.saturating_sub(retention.runs);
-    let beyond_limit = state.lines.saturating_sub(limits::LEDGER_LINES);
+    let most = bound!(LedgerLines, limits::LEDGER_LINES);
+    let beyond_last = state.lines.saturating_sub(retention.runs.min(most));
+    let beyond_limit = state.lines.saturating_sub(most);
     if beyond_last == 0 {
         return Ok(None);
     }
@@ -129,9 +133,9 @@ fn trim_before(view: &View, task: TaskId, now: Timestamp) -> StoreResult<Option<
 /// task or run still waits for it. The tables are asked row by row, because a row dropped too early is an occurrence
 /// lost at the next change of leader.
 fn decided_until(view: &View, from: Timestamp, until: Timestamp) -> StoreResult<Timestamp> {
-    let mut after = before(from);
+    let (mut after, step) = (before(from), bound!(HousekeepingStep, STEP));
     loop {
-        let rows = view.timers(Some(after), until, STEP)?;
+        let rows = view.timers(Some(after), until, step)?;
         for rows in rows.chunks(READ_AT_ONCE) {
             let tasks: Vec<TaskId> = rows.iter().filter_map(of_task).collect();
             let mut states = view.tasks(&tasks)?.into_iter();
@@ -143,7 +147,7 @@ fn decided_until(view: &View, from: Timestamp, until: Timestamp) -> StoreResult<
             }
         }
         match rows.last() {
-            Some(last) if rows.len() == STEP => after = last.key,
+            Some(last) if rows.len() == step => after = last.key,
             _ => return Ok(until),
         }
     }

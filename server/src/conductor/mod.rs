@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use campanile_model::{Command, Millis, NodeId, Timestamp, planted};
+use campanile_model::{Command, Millis, NodeId, Timestamp, bound, planted, sometimes};
 use campanile_raft::{Clock, Delivery, EffectStream, Lane, Replica};
 use campanile_store::{Effect, Effects, StoreError};
 
@@ -33,6 +33,9 @@ use membership::Membership;
 use orphans::Orphans;
 use proposals::{Proposals, Step};
 use window::{Armed, Window};
+
+/// Batches of effects that may wait; beyond that the tables are read again.
+const EFFECTS: usize = 1024;
 
 #[derive(Clone)]
 pub struct ConductorConfig {
@@ -120,10 +123,11 @@ struct Reign {
 impl Reign {
     fn begin(context: &Arc<Context>, previous_leader: Option<NodeId>) -> Result<Self, StoreError> {
         // Subscribed before the view is taken, so that no effect falls between the two.
-        let effects = context.replica.subscribe("conductor", 1024);
+        let effects = context.replica.subscribe("conductor", bound!(ConductorEffects, EFFECTS));
         let view = context.replica.store().view();
         let now = context.clock.now();
         let window = Window::new(now);
+        sometimes!(LedAfterSnapshot, context.replica.metrics().snapshots_installed.get() > 0);
         Ok(Self {
             effects,
             backlog: Backlog::new(&view, now, context.config.catch_up_rate),

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use campanile_model::{
-    AttemptAction, AttemptLine, Command, Delivery, NodeId, Run, RunId, RunState, Timestamp, Token, planted, sometimes,
+    AttemptAction, AttemptLine, Command, Delivery, NodeId, Run, RunId, RunState, Timestamp, Token, bound, planted,
+    sometimes,
 };
 use campanile_raft::{Lane, rt};
 use campanile_store::{StoreResult, View};
@@ -58,7 +59,7 @@ async fn search(context: &Context) -> StoreResult<()> {
         let view = context.replica.store().view();
         let now = context.clock.now();
         let fences: BTreeMap<NodeId, Token> = view.nodes()?.iter().map(|node| (node.id, node.fence)).collect();
-        let page = view.live_runs(after, PAGE)?;
+        let page = view.live_runs(after, bound!(OrphansPage, PAGE))?;
         let mut lines = Vec::new();
         for run in &page {
             // An attempt handed out while its shard had no owner was never made.
@@ -83,7 +84,7 @@ async fn search(context: &Context) -> StoreResult<()> {
             }
         }
         match page.last() {
-            Some(last) if page.len() == PAGE => after = Some(last.id),
+            Some(last) if page.len() == bound!(OrphansPage, PAGE) => after = Some(last.id),
             _ => return Ok(()),
         }
     }

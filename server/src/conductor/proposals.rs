@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use campanile_model::{AttemptLine, Command, FireLine, Reply, RunId, TaskId, Timestamp, Token, filled};
+use campanile_model::{AttemptLine, Command, FireLine, Reply, RunId, TaskId, Timestamp, Token, bound, filled};
 use campanile_raft::{Clock, Lane, ProposeError, Replica};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -103,11 +103,11 @@ fn take<T>(gathered: &mut VecDeque<Gathered<T>>, now: Instant, of: impl Fn(&T) -
     let decided_at = gathered.front()?.decided_at;
     if now.duration_since(decided_at) >= FRESH {
         let is_stale = |it: &Gathered<T>| now.duration_since(it.decided_at) >= FRESH;
-        let count = gathered.iter().take(LINES).take_while(|it| is_stale(it)).count();
+        let count = gathered.iter().take(bound!(FireLines, LINES)).take_while(|it| is_stale(it)).count();
         let undecided = gathered.drain(..count).map(|it| Undecided { wake_at: it.due, of: of(&it.line) });
         return Some(Taken::Stale(undecided.collect()));
     }
-    let count = gathered.len().min(LINES);
+    let count = gathered.len().min(bound!(FireLines, LINES));
     let (lines, dues): (Vec<T>, Vec<Timestamp>) = gathered.drain(..count).map(|it| (it.line, it.due)).unzip();
     Some(Taken::Fresh(Fresh { lines, dues, decided_at }))
 }
@@ -189,7 +189,8 @@ impl Proposals {
     /// Whether more may be gathered.
     pub fn has_room(&self) -> bool {
         filled!("conductor lines", self.fires.len() + self.attempts.len(), 2 * WAITING_LINES);
-        self.fires.len() + self.attempts.len() < WAITING_LINES && self.expiries.len() < WAITING_EXPIRIES
+        self.fires.len() + self.attempts.len() < bound!(WaitingLines, WAITING_LINES)
+            && self.expiries.len() < bound!(WaitingExpiries, WAITING_EXPIRIES)
     }
 
     /// Whether anything is on its way.
@@ -239,7 +240,7 @@ impl Proposals {
 
     fn next_lines(&mut self, now: Instant) -> Option<Step> {
         if !self.given_back.is_empty() {
-            let count = self.given_back.len().min(LINES);
+            let count = self.given_back.len().min(bound!(FireLines, LINES));
             return Some(Step::DecideAgain(self.given_back.drain(..count).collect()));
         }
         if let Some(fires) = take(&mut self.fires, now, of_fire) {
@@ -250,9 +251,10 @@ impl Proposals {
     }
 
     fn next_expiries(&mut self) -> Option<Proposal> {
-        let first_due = Some(self.expiries.iter().take(EXPIRIES).map(|(_, due)| *due).min()?);
-        let taken = self.expiries.drain(..self.expiries.len().min(EXPIRIES));
-        let commands = taken.map(|(task, _)| Command::ExpireTask { task, max_lines: EXPIRE_LINES }).collect();
+        let first_due = Some(self.expiries.iter().take(bound!(Expiries, EXPIRIES)).map(|(_, due)| *due).min()?);
+        let taken = self.expiries.drain(..self.expiries.len().min(bound!(Expiries, EXPIRIES)));
+        let max_lines = bound!(ExpireLines, EXPIRE_LINES);
+        let commands = taken.map(|(task, _)| Command::ExpireTask { task, max_lines }).collect();
         let dues = Vec::new();
         Some(Proposal { lane: Lane::Backlog, commands, from: From::Wheel, first_due, dues, decided_at: None })
     }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use campanile_model::{
     AttemptAction, AttemptLine, Decision, FireLine, Millis, Reason, RunId, RunState, TaskId, TaskState, TaskStatus,
-    Timestamp, Token,
+    Timestamp, Token, bound,
 };
 use campanile_store::{StoreError, TaskTimer, View};
 use campanile_timer::following;
@@ -21,7 +21,9 @@ use crate::decide::{Decided, decide};
 use crate::plans::PlanError;
 
 /// Overdue by more than this: the backlog's.
-pub(crate) const LATE: Millis = Millis::from_secs(10);
+pub(crate) fn late_after() -> Millis {
+    bound!(LateAfter, Millis::from_secs(10))
+}
 
 /// Plans read together. Far fewer than are kept.
 const PLAN_AT_ONCE: usize = 512;
@@ -40,12 +42,12 @@ pub(crate) fn ring(
         if !proposals.has_room() {
             break;
         }
-        if place % PLAN_AT_ONCE == 0 {
+        if place % bound!(PlansTogether, PLAN_AT_ONCE) == 0 {
             plan_together(context, &mut view, rung, now)?;
         }
         let Some((wake_at, armed)) = rung.pop_front() else { break };
         match armed {
-            Armed::Task(_, timer) if now.since(timer.next.due_at) > LATE => late.push((wake_at, armed)),
+            Armed::Task(_, timer) if now.since(timer.next.due_at) > late_after() => late.push((wake_at, armed)),
             Armed::Task(task, timer) if now.since(timer.next.due_at) <= timer.grace => {
                 let line = match on_time(context, task, &timer) {
                     Some(line) => Some(line),
@@ -87,7 +89,7 @@ pub(crate) fn decide_again(
     // The decisions about one task are neighbours, and are made anew together.
     undecided.dedup_by_key(|undecided| undecided.of);
     undecided.retain(|undecided| {
-        let is_late = now.since(undecided.wake_at) > LATE;
+        let is_late = now.since(undecided.wake_at) > late_after();
         if is_late {
             late.push(*undecided);
         }
@@ -134,9 +136,9 @@ fn plan_together(
     rung: &VecDeque<(Timestamp, Armed)>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let missing = rung.iter().take(PLAN_AT_ONCE).filter_map(|(_, armed)| match armed {
+    let missing = rung.iter().take(bound!(PlansTogether, PLAN_AT_ONCE)).filter_map(|(_, armed)| match armed {
         Armed::Task(task, timer) => {
-            let wanted = !timer.one_shot && timer.period.is_none() && now.since(timer.next.due_at) <= LATE;
+            let wanted = !timer.one_shot && timer.period.is_none() && now.since(timer.next.due_at) <= late_after();
             (wanted && context.plans.cached(*task, timer.version).is_none()).then_some(*task)
         }
         Armed::Retry(..) | Armed::Expire(_) => None,

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use campanile_model::{Millis, RunId, TaskId, Timer, Timestamp, Token, filled, planted};
+use campanile_model::{Millis, RunId, TaskId, Timer, Timestamp, Token, bound, filled, planted, sometimes};
 use campanile_store::{StoreError, TaskTimer, TimerKey, TimerRow, View};
 use campanile_timer::Wheel;
 
@@ -79,8 +79,9 @@ impl Window {
         if !inside {
             return;
         }
-        if self.wheel.len() >= 2 * CAPACITY {
+        if self.wheel.len() >= 2 * bound!(WindowTimers, CAPACITY) {
             // More arrived inside the window than it may hold: start over from disk, which has them all.
+            sometimes!(WindowFull);
             tracing::warn!(timers = self.wheel.len(), "window overflowed; reading it again from disk");
             self.wheel.clear(self.wheel.now());
             self.edge = None;
@@ -88,18 +89,18 @@ impl Window {
             return;
         }
         self.wheel.insert(key.wake_at, armed);
-        filled!("conductor window", self.wheel.len(), 2 * CAPACITY);
+        filled!("conductor window", self.wheel.len(), 2 * bound!(WindowTimers, CAPACITY));
     }
 
     /// Whether the edge has come too near, and there is room.
     pub fn wants_filling(&self, now: Timestamp) -> bool {
-        let far_enough = now.saturating_add(Millis(HORIZON.0 / 4 * 3));
-        self.filled_until < far_enough && self.wheel.len() < CAPACITY
+        let far_enough = now.saturating_add(Millis(bound!(WindowHorizon, HORIZON).0 / 4 * 3));
+        self.filled_until < far_enough && self.wheel.len() < bound!(WindowTimers, CAPACITY)
     }
 
     /// Moves the edge towards `now` plus the horizon. Rows before `from` are the backlog's.
     pub fn fill(&mut self, view: &View, from: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        let until = now.saturating_add(HORIZON);
+        let until = now.saturating_add(bound!(WindowHorizon, HORIZON));
         for _ in 0..STEPS {
             if self.wants_filling(now) {
                 self.step(view, from, until)?;
@@ -110,15 +111,18 @@ impl Window {
 
     fn step(&mut self, view: &View, from: Timestamp, until: Timestamp) -> Result<(), StoreError> {
         let after = self.edge.or(Some(before(from)));
-        let rows = view.timers(after, until, STEP)?;
+        // Filling begins below the capacity, and is not to go beyond twice as much.
+        let step = bound!(WindowStep, STEP).min(bound!(WindowTimers, CAPACITY));
+        let rows = view.timers(after, until, step)?;
         for row in &rows {
             if let Some(armed) = armed(row) {
                 self.wheel.insert(row.key.wake_at, armed);
             }
         }
-        filled!("conductor window", self.wheel.len(), 2 * CAPACITY);
+        filled!("conductor window", self.wheel.len(), 2 * bound!(WindowTimers, CAPACITY));
         match rows.last() {
-            Some(last) if rows.len() == STEP => {
+            Some(last) if rows.len() == step => {
+                sometimes!(WindowInSteps);
                 self.edge = Some(last.key);
                 // Everything with an earlier instant than the last row has been read.
                 self.filled_until = last.key.wake_at;

@@ -19,7 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use campanile_model::{NodeId, Run, RunId, RunState, TaskId, TaskSpec, TaskState, Token, filled, planted, sometimes};
+use campanile_model::{
+    NodeId, Run, RunId, RunState, TaskId, TaskSpec, TaskState, Token, bound, filled, planted, sometimes,
+};
 use campanile_raft::{Clock, Delivery, EffectStream, Replica, rt};
 use campanile_store::{Effect, StoreError};
 use tokio::sync::{mpsc, oneshot};
@@ -31,6 +33,8 @@ use outcomes::Reporter;
 use rand::rngs::SmallRng;
 pub use webhook::WebhookClient;
 
+/// Batches of effects that may wait; beyond that the tables are read again.
+const EFFECTS: usize = 4096;
 /// Attempts queued in memory; beyond that they stay in the tables and are read again when the queue has drained.
 const QUEUE: usize = 100_000;
 /// Rows read in one step when the tables are read.
@@ -105,7 +109,7 @@ struct InFlight {
 
 impl Dispatcher {
     pub fn new(config: DispatcherConfig, replica: Replica, clock: Clock, metrics: Arc<Metrics>, rng: SmallRng) -> Self {
-        let effects = replica.subscribe("dispatcher", 4096);
+        let effects = replica.subscribe("dispatcher", bound!(DispatcherEffects, EFFECTS));
         let reports = Reporter::start(replica.clone(), clock.clone(), metrics.clone());
         let (ended, ended_inbox) = mpsc::unbounded_channel();
         let client = WebhookClient::new(clock.clone(), rng, config.webhook_secret.clone());
@@ -275,8 +279,9 @@ impl Dispatcher {
         let mut reported = BTreeMap::new();
         self.left_in_tables = false;
         loop {
-            let page = view.live_runs(after, PAGE)?;
-            let full = page.len() == PAGE;
+            let most = bound!(DispatcherPage, PAGE);
+            let page = view.live_runs(after, most)?;
+            let full = page.len() == most;
             after = page.last().map(|run| run.id);
             let mine = page.into_iter().filter(|run| {
                 let mine = run.owner == self.config.node && run.state == RunState::Running && run.token >= fence;
@@ -302,8 +307,9 @@ impl Dispatcher {
     /// Queues attempts, as far as there is room; the others stay in the tables.
     fn queue(&mut self, mut runs: Vec<Run>) -> Result<(), StoreError> {
         runs.retain(|run| self.in_flight.get(&run.id).is_none_or(|flight| flight.token < run.token));
-        let room = QUEUE.saturating_sub(self.hosts.queued());
+        let room = bound!(DispatcherQueue, QUEUE).saturating_sub(self.hosts.queued());
         if runs.len() > room {
+            sometimes!(DispatcherFull);
             self.left_in_tables = true;
             runs.truncate(room);
         }
@@ -315,7 +321,7 @@ impl Dispatcher {
             };
             self.hosts.push(host, Attempt { run, spec, task_name: name });
         }
-        filled!("dispatcher queue", self.hosts.queued(), QUEUE);
+        filled!("dispatcher queue", self.hosts.queued(), bound!(DispatcherQueue, QUEUE));
         Ok(())
     }
 
@@ -325,7 +331,7 @@ impl Dispatcher {
         if self.serving.is_none() || self.draining.as_ref().is_some_and(|draining| draining.owns_shards) {
             return Ok(());
         }
-        if self.left_in_tables && self.hosts.queued() < QUEUE / 2 {
+        if self.left_in_tables && self.hosts.queued() < bound!(DispatcherQueue, QUEUE) / 2 {
             self.read_tables()?;
         }
         while self.hosts.has_ready() && self.may_deliver() {
@@ -432,7 +438,7 @@ impl Specs {
         let name = state.map_or_else(|| key.0.to_string(), |state| state.display_name());
         let host = webhook::host(&spec.target);
         let known: Known = (Arc::new(spec), host.into(), name.into());
-        if self.entries.len() >= Self::MAX {
+        if self.entries.len() >= bound!(DispatcherSpecs, Self::MAX) {
             self.entries.clear();
         }
         // A one-shot is sent once: remembering it would only push others out.

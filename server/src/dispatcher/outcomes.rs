@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{Command, OutcomeLine, Reply, planted};
+use campanile_model::{Command, OutcomeLine, Reply, bound, planted};
 use campanile_raft::{Clock, Lane, ProposeError, Replica, rt};
 use tokio::sync::{mpsc, oneshot};
 
@@ -27,7 +27,7 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     pub fn start(replica: Replica, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        let (inbox, reports) = mpsc::channel(WAITING);
+        let (inbox, reports) = mpsc::channel(bound!(OutcomesWaiting, WAITING));
         let (done, idle) = oneshot::channel();
         rt::spawn(async move {
             run(reports, replica, clock, metrics).await;
@@ -53,7 +53,7 @@ async fn run(mut inbox: mpsc::Receiver<OutcomeLine>, replica: Replica, clock: Cl
         // While this waits for its place, more reports gather.
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let mut lines = vec![first];
-        while lines.len() < LINES {
+        while lines.len() < bound!(OutcomeLines, LINES) {
             match inbox.try_recv() {
                 Ok(line) => lines.push(line),
                 Err(_) => break,

@@ -1,5 +1,6 @@
 //! `docs/reference/simulator.md`: what of it is made from the code, and the test that holds the page to it.
 
+use campanile_model::sim::Bound;
 use clap::Command;
 
 use super::{EXIT_STATUS_HELP, command};
@@ -17,6 +18,7 @@ fn made(page: &str) -> String {
         let (_, after) = after.split_once("<!-- end -->").unwrap();
         let part = match name {
             "faults" => faults(),
+            "bounds" => bounds(),
             "verbs" => verbs(),
             "exit" => format!("```text\n{EXIT_STATUS_HELP}\n```\n"),
             other => panic!("nothing is made for {other}"),
@@ -32,6 +34,15 @@ fn faults() -> String {
     for kind in KINDS {
         let fields: Vec<String> = kind.fields.iter().map(|field| format!("`{field}`")).collect();
         out += &format!("| {} | `{}` | {} | {} |\n", kind.group, kind.name, fields.join(", "), kind.about);
+    }
+    out
+}
+
+fn bounds() -> String {
+    let mut out = String::from("| Bound | When small | Of what |\n|---|---|---|\n");
+    for bound in Bound::ALL {
+        let small = bound.small();
+        out += &format!("| `{}` | {} to {} | {} |\n", bound.name(), small.start(), small.end(), bound.about());
     }
     out
 }

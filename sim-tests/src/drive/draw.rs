@@ -1,5 +1,6 @@
 //! Draws a plan from a seed: who asks for what, and what goes wrong. The same for simulated nodes and real ones.
 
+use campanile_model::sim::Bound;
 use campanile_model::{Millis, NodeId, Target, TaskSpec, Timestamp};
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -7,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::history::Action;
-use crate::plan::{DrawnPlan, Fault, PlannedFault, PlannedOperation, RoleOf, Who};
+use crate::plan::{Bounds, DrawnPlan, Fault, PlannedFault, PlannedOperation, RoleOf, Who};
 use crate::scenario::{DRAWN, Pace, Scenario, Swarm};
 
 /// Tasks of each client that it keeps coming back to.
@@ -63,7 +64,24 @@ pub fn plan(scenario: &Scenario, start: Timestamp, seed: u64) -> DrawnPlan {
         faults.extend(members(scenario, swarm, &faults, seed));
     }
     faults.sort_by_key(|fault| fault.at);
-    DrawnPlan { faults, operations }
+    DrawnPlan { faults, operations, bounds: bounds(scenario, seed) }
+}
+
+/// Which bounds are small in a seed's world, and how small. Which share of them is drawn first, so that in some worlds
+/// nearly none is and in others most are. Each has a stream of its own: another bound in the list changes nothing else.
+fn bounds(scenario: &Scenario, seed: u64) -> Bounds {
+    let mut bounds = Bounds::new();
+    if scenario.swarm.is_some() && scenario.pace == Pace::Normal {
+        let share = stream(seed, *b"bounds--").random_range(0.05..0.65);
+        for bound in Bound::ALL {
+            let mut rng = SmallRng::seed_from_u64(seed ^ xxhash_rust::xxh3::xxh3_64(bound.name().as_bytes()));
+            if rng.random_bool(share) {
+                bounds.insert(bound.name().to_owned(), rng.random_range(bound.small()));
+            }
+        }
+    }
+    bounds.extend(scenario.bounds.clone());
+    bounds
 }
 
 /// A scenario as a seed draws it, written out: there is nothing left to draw, and the seed does the same with it.
@@ -516,6 +534,25 @@ mod tests {
             }
             assert!(seeds.contains(&having), "{apart}: {having} of 100 seeds");
         }
+    }
+
+    #[test]
+    fn worlds_are_small_in_different_ways() {
+        let whole = with([]);
+        let worlds: Vec<Bounds> = (0..200).map(|seed| bounds(&whole, seed)).collect();
+        for bound in Bound::ALL {
+            let small: Vec<u64> = worlds.iter().filter_map(|world| world.get(bound.name()).copied()).collect();
+            assert!((30..130).contains(&small.len()), "{} is small in {} of 200 worlds", bound.name(), small.len());
+            assert!(small.iter().all(|amount| bound.small().contains(amount)));
+        }
+        let sizes: Vec<usize> = worlds.iter().map(Bounds::len).collect();
+        assert!(sizes.iter().any(|size| *size < 6) && sizes.iter().any(|size| *size > Bound::ALL.len() / 2));
+        let calm = Scenario { swarm: None, ..whole.clone() };
+        assert_eq!(bounds(&calm, 1), Bounds::new(), "what is not drawn is usual");
+        let coarse = Scenario { pace: Pace::Coarse, ..whole.clone() };
+        assert_eq!(bounds(&coarse, 1), Bounds::new());
+        let by_hand = Scenario { bounds: Bounds::from([("plans".to_owned(), 99)]), ..whole };
+        assert!((0..9).all(|seed| bounds(&by_hand, seed)["plans"] == 99));
     }
 
     #[test]

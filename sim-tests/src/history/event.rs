@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use campanile_model::api::{LedgerView, RunView, TaskView, TaskWritten, Triggered};
+use campanile_model::sim::Bound;
 use campanile_model::{
-    AttemptRecord, Next, NodeId, OccurrenceId, Origin, Reason, RunId, RunState, Tally, TaskId, TaskSpec, TaskStatus,
-    Timestamp, Token,
+    AttemptRecord, Millis, Next, NodeId, OccurrenceId, Origin, Reason, RunId, RunState, Tally, TaskId, TaskSpec,
+    TaskStatus, Timestamp, Token,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::plan::PlannedFault;
+use crate::plan::{Bounds, PlannedFault};
 
 /// Format of the lines; a reader refuses any other by name.
 pub const FORMAT: u32 = 1;
@@ -36,9 +37,24 @@ pub struct Header {
     pub clock_error_ms: i64,
     /// After the faults have ended, what is due fires within this time.
     pub lateness_bound_ms: i64,
+    /// Bounds of the product that were other than usual: whoever judges by a bound asks [`Header::bound`].
+    #[serde(default, skip_serializing_if = "Bounds::is_empty")]
+    pub bounds: Bounds,
     /// Faults that were asked for and could not be done, or not as asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
+}
+
+impl Header {
+    /// A bound as it was in this history, where it is usually `usual`.
+    pub fn bound(&self, bound: Bound, usual: u64) -> u64 {
+        self.bounds.get(bound.name()).copied().unwrap_or(usual)
+    }
+
+    /// A time that is a bound.
+    pub fn time(&self, bound: Bound, usual: Millis) -> Millis {
+        Millis(self.bound(bound, usual.0))
+    }
 }
 
 /// A kind of fault that a history lacks although it was asked for, or has in another form.
@@ -147,6 +163,8 @@ pub enum Event {
         index: u64,
         digest: String,
     },
+    /// The rows a leader has at an index, now and then: for whoever wants to see that nothing grows.
+    Rows(Rows),
     /// A node's Raft state, whenever it changes (terms, votes, leadership, log and snapshot positions).
     Raft(RaftState),
 
@@ -232,6 +250,33 @@ pub enum Event {
 pub enum FinalRead {
     Whole,
     Failed { error: String },
+}
+
+/// How many rows there are of what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rows {
+    pub node: NodeId,
+    pub index: u64,
+    /// Every task that has a row, those that were deleted too.
+    pub tasks: Vec<TaskRows>,
+    /// Runs that have finished.
+    pub runs: u64,
+    /// When the first idempotency key runs out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_key: Option<Timestamp>,
+    /// The first row of the time index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_timer: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRows {
+    pub task: TaskId,
+    /// Ledger lines of runs, and other ones.
+    pub fired: u64,
+    pub ranges: u64,
+    /// Definitions.
+    pub versions: u64,
 }
 
 /// What a client asks for. Tasks are of the namespace `default`.

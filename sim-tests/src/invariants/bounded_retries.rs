@@ -1,6 +1,7 @@
 //! Invariant 14. Attempts are numbered from 1 without gaps and are no more than the policy allows, repeats of lost ones
 //! counted; a retry waits for as long as its back-off says, give or take jitter, and starts not before.
 
+use campanile_model::sim::Bound;
 use campanile_model::{AttemptResult, Delivery, Millis, Ratio, Retry, TaskId, Timestamp, limits};
 
 use super::index::{At, Facts, RunFacts};
@@ -88,7 +89,8 @@ fn recorded(facts: &Facts, run: &RunFacts, report: &mut Report) {
         });
     }
     // The oldest records are dropped, so they need not begin with 1.
-    let shortened = view.attempts.len() >= limits::ATTEMPT_HISTORY;
+    let most = facts.history.header.bound(Bound::AttemptHistory, limits::ATTEMPT_HISTORY as u64);
+    let shortened = view.attempts.len() as u64 >= most;
     let first = view.attempts.first().map_or(1, |first| first.number);
     report.hold(first == 1 || shortened, t, || format!("the records of run {} begin with attempt {first}", view.id));
     let retry = facts.spec(view.task_id, view.version).map(|spec| spec.retry);

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use campanile_model::sim::Bound;
 use campanile_model::{Origin, RunId, limits};
 
 use super::operations::{Operation, operations};
@@ -49,7 +50,7 @@ struct Window {
 
 impl Window {
     fn of(history: &History) -> Self {
-        let ttl = limits::IDEMPOTENCY_TTL.0 * 1000;
+        let ttl = history.header.time(Bound::IdempotencyTtl, limits::IDEMPOTENCY_TTL).0 * 1000;
         // Two leaders' clocks may be off to different sides.
         let error = history.header.clock_error_ms.unsigned_abs() * 2000;
         Self { surely: ttl.saturating_sub(error), at_most: ttl + error }

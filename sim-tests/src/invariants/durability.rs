@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use campanile_model::api::Change;
+use campanile_model::sim::Bound;
 use campanile_model::{FINISHED_KEPT, RunId, RunState, TaskId, TaskStatus};
 
 use super::index::{Facts, Operation, TaskFacts};
@@ -88,7 +89,10 @@ fn may_be_gone(facts: &Facts, task: Option<&TaskFacts>) -> bool {
     } else {
         Some(0)
     };
-    finished.is_some_and(|t| facts.history.end() - t >= FINISHED_KEPT.0 * 1000)
+    // The clock that made it finished may have been ahead of the one that removed it, or the other way round.
+    let kept = facts.history.header.time(Bound::FinishedKept, FINISHED_KEPT).0 * 1000;
+    let surely = kept.saturating_sub(2 * facts.clock_error());
+    finished.is_some_and(|t| facts.history.end() - t >= surely)
 }
 
 /// A change that was acknowledged was made between question and answer; one with a key may be the answer of before.

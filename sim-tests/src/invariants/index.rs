@@ -334,6 +334,7 @@ impl<'h> Facts<'h> {
             // A reset is no answer, and what is not answered is so already.
             Event::Reset { .. }
             | Event::Links { .. }
+            | Event::Rows(_)
             | Event::Lapse { .. }
             | Event::Lease { .. }
             | Event::Bound { .. }

@@ -10,7 +10,8 @@ mod model;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use campanile_model::{TaskSpec, limits};
+use campanile_model::sim::Bound;
+use campanile_model::{FINISHED_KEPT, TaskSpec, limits};
 
 use super::operations::{Operation, operations};
 use super::{finding, violation};
@@ -35,14 +36,14 @@ pub fn check(history: &History) -> Finding {
     }
     let model = Model {
         gone: history.events.iter().any(|timed| matches!(timed.event, Event::Answer { status: 410, .. })),
-        expires: history.end() / 1000 >= campanile_model::FINISHED_KEPT.0,
+        expires: history.end() / 1000 >= history.header.time(Bound::FinishedKept, FINISHED_KEPT).0,
     };
     let mut violations = Vec::new();
     let mut checked = 0;
     let mut given_up = false;
     for (name, operations) in &by_name {
         checked += operations.len() as u64;
-        match search(&model, &calls(operations), BOUND) {
+        match search(&model, &calls(operations, remembered(history)), BOUND) {
             Found::Order => {}
             Found::GaveUp => given_up = true,
             Found::None { furthest, stuck } => {
@@ -74,14 +75,20 @@ struct Call<'h> {
     outcome: Option<&'h Outcome>,
 }
 
+/// How long an idempotency key is remembered for sure, in microseconds: two leaders' clocks may be off to different sides.
+fn remembered(history: &History) -> u64 {
+    let ttl = history.header.time(Bound::IdempotencyTtl, limits::IDEMPOTENCY_TTL).0;
+    ttl.saturating_sub(2 * history.header.clock_error_ms.unsigned_abs()) * 1000
+}
+
 /// What the requests about one name ask of the task. Requests that say nothing of its state are left out, and those
 /// that repeat one under its idempotency key are one with it.
-fn calls<'h>(operations: &[Operation<'h>]) -> Vec<Call<'h>> {
+fn calls<'h>(operations: &[Operation<'h>], remembered: u64) -> Vec<Call<'h>> {
     let mut calls: Vec<Call> = Vec::new();
     // Calls made under a key, by the place of the first.
     let mut keyed: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for operation in operations {
-        let Operation { id, action, invoked, returned, outcome } = *operation;
+        let Operation { id, action, mut invoked, returned, outcome } = *operation;
         match outcome {
             Some(Outcome::Refused { code, .. }) if !model::TELLING.contains(&code.as_str()) => continue,
             None if matches!(action, Action::Get { .. }) => continue,
@@ -90,12 +97,11 @@ fn calls<'h>(operations: &[Operation<'h>]) -> Vec<Call<'h>> {
         let refused = operation.refused().is_some();
         if let Some(key) = operation.key().filter(|_| !refused) {
             let places = keyed.entry(key).or_default();
-            let ttl = limits::IDEMPOTENCY_TTL.0 * 1000;
             let same = places.iter().copied().find(|place| {
                 let first = &calls[*place];
                 let answers_fit = match (first.outcome, outcome) {
                     (Some(a), Some(b)) => a == b,
-                    _ => invoked < first.invoked + ttl,
+                    _ => invoked < first.invoked + remembered,
                 };
                 answers_fit && first.action == action
             });
@@ -109,6 +115,10 @@ fn calls<'h>(operations: &[Operation<'h>]) -> Vec<Call<'h>> {
                 };
                 continue;
             }
+            // One that got no answer may have been taken late and be remembered still: then this is its answer.
+            let lost = places.iter().map(|place| &calls[*place]);
+            let lost = lost.filter(|first| first.outcome.is_none() && first.action == action);
+            invoked = lost.map(|first| first.invoked).fold(invoked, u64::min);
             places.push(calls.len());
         }
         calls.push(Call { id, invoked, returned, action, outcome });

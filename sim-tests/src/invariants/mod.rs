@@ -19,6 +19,7 @@ mod election_safety;
 mod fence_after_lease;
 mod fence_monotonic;
 mod finality;
+mod housekeeping;
 mod index;
 mod leader_completeness;
 mod leases;
@@ -86,6 +87,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("monotonic", monotonic::check),
     ("raft_order", raft_order::check),
     ("bounds", bounds::check),
+    ("housekeeping", housekeeping::check),
     ("catch_up", catch_up::check),
     ("liveness", liveness::check),
     ("majority_serves", majority_serves::check),

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use campanile_model::api::Change;
+use campanile_model::sim::Bound;
 use campanile_model::{CatchUpPolicy, Millis, Overlap, Reason, RunId, TaskId, TaskSpec, TaskStatus, Timestamp, limits};
 
 use super::coverage::{self, Gap, gaps};
@@ -259,6 +260,7 @@ impl<'h> Reasons<'h> {
         let place = story.versions.iter().position(|version| version.number == lapse.version)?;
         let version = &story.versions[place];
         let live = self.live.get(&lapse.task).map_or(0, BTreeSet::len);
+        let buffered = self.history.header.bound(Bound::BufferedRuns, limits::BUFFERED_RUNS as u64) as usize;
         let mut why = None;
         for spec in &version.specs {
             why = foreign(spec, lapse.reason).or_else(|| {
@@ -268,7 +270,7 @@ impl<'h> Reasons<'h> {
                 });
                 match lapse.reason {
                     Reason::Overlap => (live == 0).then(|| "no run of it was live".into()),
-                    Reason::BufferFull => (live < limits::BUFFERED_RUNS).then(|| format!("only {live} runs were live")),
+                    Reason::BufferFull => (live < buffered).then(|| format!("only {live} runs were live")),
                     Reason::Paused => (!self.paused.contains(&lapse.task)).then(|| "it was not paused".into()),
                     Reason::BeyondWindow => not_over(overdue, spec.catch_up.window, "window"),
                     Reason::PolicySkip => not_over(overdue, spec.catch_up.grace, "grace"),

@@ -50,6 +50,13 @@ impl Spans {
         quiet
     }
 
+    /// Since when nothing is wrong at `t`; `None` if something is.
+    pub fn quiet_since(&self, t: u64) -> Option<u64> {
+        let began = self.0.partition_point(|span| span.from <= t);
+        let last = began.checked_sub(1).map(|last| self.0[last].to);
+        last.map_or(Some(0), |to| (to < t).then_some(to))
+    }
+
     /// Whether anything is wrong at any time from `from` to `to`.
     pub fn touch(&self, from: u64, to: u64) -> bool {
         let first = self.0.partition_point(|span| span.to < from);
@@ -82,6 +89,14 @@ mod tests {
             [(0, 5, 0), (0, 10, 30), (12, 5, 30), (12, 20, 60), (31, 10, 31), (60, 5, 60), (61, 30, u64::MAX)]
         {
             assert_eq!(spans.first_quiet(t, long), quiet, "from {t} for {long}");
+        }
+    }
+
+    #[test]
+    fn quiet_has_a_beginning() {
+        let spans = spans();
+        for (t, since) in [(5, Some(0)), (10, None), (30, None), (31, Some(30)), (70, Some(60)), (95, None)] {
+            assert_eq!(spans.quiet_since(t), since, "at {t}");
         }
     }
 

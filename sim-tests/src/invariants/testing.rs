@@ -2,6 +2,7 @@
 //! [`EPOCH`]; seconds and milliseconds count from there; node 1 owns everything; the bound on lateness is 2 s.
 
 use campanile_model::api::{Change, LedgerView, RunView, TaskView, TaskWritten, Triggered};
+use campanile_model::sim::Bound;
 use campanile_model::{
     AttemptRecord, AttemptResult, HttpTarget, LogPlace, Millis, NodeId, OccurrenceId, Origin, Reason, RunId, RunState,
     Schedule, Tally, Target, TaskId, TaskSpec, TaskStatus, Timestamp, Token,
@@ -155,6 +156,7 @@ impl Script {
             nodes: vec![NodeId(1), NodeId(2), NodeId(3)],
             clock_error_ms: 0,
             lateness_bound_ms: 2000,
+            bounds: Default::default(),
             left_out: Vec::new(),
         };
         Self { t: 0, history: History { header, events: Vec::new() } }
@@ -167,6 +169,12 @@ impl Script {
 
     pub fn clock_error(mut self, ms: i64) -> Self {
         self.history.header.clock_error_ms = ms;
+        self
+    }
+
+    /// The bound was this small.
+    pub fn small(mut self, bound: Bound, amount: u64) -> Self {
+        self.history.header.bounds.insert(bound.name().to_owned(), amount);
         self
     }
 
@@ -406,6 +414,14 @@ impl Script {
         self.event(Event::FinalLedger { ledger })
     }
 
+    /// The leader's rows: the task's, its definition, and what is changed.
+    pub fn rows(self, index: u64, change: impl FnOnce(&mut Rows)) -> Self {
+        let tasks = vec![TaskRows { task: TASK, fired: 0, ranges: 0, versions: 1 }];
+        let mut rows = Rows { node: NodeId(1), index, tasks, runs: 0, first_key: None, first_timer: None };
+        change(&mut rows);
+        self.event(Event::Rows(rows))
+    }
+
     pub fn bound(self, name: &str, most: u64, limit: u64) -> Self {
         self.event(Event::Bound { node: NodeId(1), name: name.into(), most, limit })
     }
@@ -443,6 +459,7 @@ pub fn long(fires: u64) -> History {
     }
     let last = 3 + 2 * fires;
     script = script.snapshot(1, last).snapshot(3, last).digest(1, last, "d").digest(3, last, "d");
+    script = script.rows(last, |rows| rows.tasks[0].fired = fires);
     script.bound("queue", 1, 10).healed().converged().final_task(1, |_| {}).done()
 }
 

@@ -148,6 +148,7 @@ async fn run(order: &RealOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Driven> {
         nodes: all,
         clock_error_ms: clock_error_ms(&recorder, epoch),
         lateness_bound_ms: LATENESS_BOUND.0.cast_signed(),
+        bounds: Default::default(),
         left_out: reach.into_left_out(),
     };
     Ok(Driven { history: History { header, events: recorder.take() }, plan })

@@ -193,7 +193,7 @@ mod tests {
         ];
         let action = crate::history::Action::Get { name: "a".into() };
         let operation = PlannedOperation { at: Millis::from_secs(30), client: 1, node: 0, action };
-        let mut plan = DrawnPlan { faults, operations: vec![operation] };
+        let mut plan = DrawnPlan { faults, operations: vec![operation], ..DrawnPlan::default() };
         let mut reach = reach(None);
         reach.prune(&mut plan, Millis::from_secs(20));
         let kept: Vec<&str> = plan.faults.iter().map(|planned| planned.fault.name()).collect();

@@ -17,6 +17,7 @@ fn history() -> History {
         nodes: vec![NodeId(1)],
         clock_error_ms: 0,
         lateness_bound_ms: 5000,
+        bounds: Default::default(),
         left_out: Vec::new(),
     };
     History { header, events: Vec::new() }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::expectations;
 use crate::history::{Event, History, LeftOut, NodeEvent, Outcome, Source};
 use crate::order::Work;
+use crate::plan::Bounds;
 use crate::scenario::Pace;
 use crate::verdict::{Finding, Verdict, Violation};
 
@@ -37,6 +38,9 @@ pub struct Summary {
     pub worst_lateness_ms: Option<i64>,
     /// How often each fault struck.
     pub faults: BTreeMap<String, u64>,
+    /// Bounds of the product that were other than usual.
+    #[serde(default, skip_serializing_if = "Bounds::is_empty")]
+    pub bounds: Bounds,
     /// Faults that were asked for and not done, or not as asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
@@ -111,6 +115,7 @@ impl Summary {
             elections: 0,
             worst_lateness_ms: None,
             faults: BTreeMap::new(),
+            bounds: header.bounds.clone(),
             left_out: header.left_out.clone(),
             marks: BTreeMap::new(),
             findings: verdict.findings.iter().map(|(name, finding)| FindingLine::of(name, finding)).collect(),

@@ -67,6 +67,9 @@ fn write(summary: &Summary, out: &mut String) -> std::fmt::Result {
     writeln!(out, "  leaders     {}", summary.elections)?;
     let faults = if summary.faults.is_empty() { "none".into() } else { counted(&summary.faults) };
     writeln!(out, "  faults      {faults}")?;
+    if !summary.bounds.is_empty() {
+        writeln!(out, "  bounds      {}", counted(&summary.bounds))?;
+    }
     for (n, (why, faults)) in by_reason(&summary.left_out).into_iter().enumerate() {
         let head = if n == 0 { "left out" } else { "" };
         writeln!(out, "  {head:10}  {}: {why}", faults.join(", "))?;

@@ -1,6 +1,7 @@
 //! What a scenario must be beyond its grammar: faults that exist and strike nodes that exist, numbers that mean
 //! something, expectations that can be met.
 
+use campanile_model::sim::Bound;
 use campanile_model::{Millis, NodeId, TaskSpec};
 use campanile_server::check_definition;
 
@@ -104,7 +105,21 @@ pub fn scenario(scenario: &Scenario) -> Result {
     }
     losses(scenario)?;
     swarm(scenario)?;
+    bounds(scenario)?;
     expectations(scenario)
+}
+
+/// Bounds that there are, and none so small that promises cannot be kept.
+fn bounds(scenario: &Scenario) -> Result {
+    for (name, amount) in &scenario.bounds {
+        let path = ["bounds", name.as_str()];
+        let Some(bound) = Bound::by_name(name) else {
+            return Err(Fault::new(path, unknown("bound", name, Bound::ALL.iter().map(|bound| bound.name()))));
+        };
+        let least = *bound.small().start();
+        must(*amount >= least, &path, || format!("{amount} is less than {least}, the least with which promises hold"))?;
+    }
+    Ok(())
 }
 
 fn workload(scenario: &Scenario) -> Result {

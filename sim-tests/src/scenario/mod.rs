@@ -13,7 +13,7 @@ mod read;
 pub use nearest::nearest;
 pub use read::{ScenarioError, read, read_str};
 
-use crate::plan::{DrawnPlan, PlannedFault, PlannedOperation};
+use crate::plan::{Bounds, DrawnPlan, PlannedFault, PlannedOperation};
 
 /// The scenario of a run for which none is given.
 pub const DEFAULT: &str = include_str!("../../scenarios/default.toml");
@@ -45,6 +45,9 @@ pub struct Scenario {
     /// Faults drawn from the seed, beside those.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swarm: Option<Swarm>,
+    /// Bounds of the product that are other than usual. With a swarm, others are drawn beside them.
+    #[serde(skip_serializing_if = "Bounds::is_empty")]
+    pub bounds: Bounds,
     pub expect: Expect,
 }
 
@@ -121,6 +124,7 @@ impl Default for Scenario {
             workload: Workload::default(),
             faults: Vec::new(),
             swarm: None,
+            bounds: Bounds::new(),
             expect: Expect::default(),
         }
     }
@@ -129,8 +133,11 @@ impl Default for Scenario {
 impl Scenario {
     /// The plan, where the scenario has written it out: then a seed draws neither faults nor operations.
     pub fn plan(&self) -> Option<DrawnPlan> {
-        (!self.workload.operations.is_empty())
-            .then(|| DrawnPlan { faults: self.faults.clone(), operations: self.workload.operations.clone() })
+        (!self.workload.operations.is_empty()).then(|| DrawnPlan {
+            faults: self.faults.clone(),
+            operations: self.workload.operations.clone(),
+            bounds: self.bounds.clone(),
+        })
     }
 
     /// The same scenario with this plan written out.
@@ -138,6 +145,7 @@ impl Scenario {
         let mut scenario = self.clone();
         scenario.faults.clone_from(&plan.faults);
         scenario.workload.operations.clone_from(&plan.operations);
+        scenario.bounds.clone_from(&plan.bounds);
         (scenario.workload.clients, scenario.workload.operations_per_second) = (0, 0);
         scenario.swarm = None;
         scenario

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::check::{self, Fault as At};
 use super::{Expect, Pace, Scenario, Swarm, Workload, nearest};
-use crate::plan::PlannedOperation;
+use crate::plan::{Bounds, PlannedOperation};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
@@ -71,6 +71,7 @@ pub fn read_str(text: &str, file: &Path) -> Result<Scenario, ScenarioError> {
         workload: Workload { tasks, clients, operations_per_second, operations },
         faults,
         swarm: found.swarm,
+        bounds: found.bounds,
         expect: found.expect,
     };
     check::scenario(&scenario).map_err(refused)?;
@@ -96,6 +97,8 @@ struct File {
     #[serde(default)]
     faults: Vec<toml::Table>,
     swarm: Option<Swarm>,
+    #[serde(default)]
+    bounds: Bounds,
     #[serde(default)]
     expect: Expect,
 }

@@ -34,6 +34,8 @@ fn mistakes_are_named_with_their_place() {
         (TASK.replace("every = \"1s\"", "cron = \"0 0 31 2 *\""), "1:17", "task \"a\""),
         (TASK.replace("tasks.a", "tasks.t0"), "1:17", "has the form of a task's id"),
         (TASK.replace("http://r/", "ftp://r/"), "1:17", "not an http or https URL"),
+        (format!("{TASK}[bounds]\nplan = 3\n"), "5:1", "did you mean \"plans\"?"),
+        (format!("{TASK}[bounds]\npage_items = 0\n"), "5:1", "0 is less than 1"),
         (fault("at = \"1s\"\nfault = \"partitoin\"\nside = [1]"), "6:1", "did you mean \"partition\"?"),
         (fault("at = \"1s\"\nfault = \"earthquake\""), "6:1", "known are partition, one_way"),
         (fault("at = \"1s\"\nfault = \"kill\"\nnode = 1\nfro = \"1s\""), "8:1", "did you mean \"for\"?"),
@@ -102,12 +104,13 @@ fn every_part_is_read() {
         "name = \"x\"\nnodes = 5\nstart = \"2026-03-29T00:00:00Z\"\nspan = \"2h\"\npace = \"coarse\"\nseed = 7\n{TASK}\
          [[faults]]\nat = \"10s\"\nfor = \"5s\"\nfault = \"partition\"\nside = [1, 2]\n\
          [[faults]]\nat = \"1m\"\nfault = \"clock_jump\"\nnode = \"leader\"\nby_ms = -250\n\
-         [swarm]\nkinds = [\"kill\"]\n[expect]\nmax_lateness = \"2s\"\nno_repeats = true\n"
+         [swarm]\nkinds = [\"kill\"]\n[bounds]\nplans = 3\n[expect]\nmax_lateness = \"2s\"\nno_repeats = true\n"
     );
     let scenario = read_text(&text).unwrap();
     assert_eq!((scenario.nodes, scenario.seed, scenario.pace), (5, Some(7), Pace::Coarse));
     let faults: Vec<_> = scenario.faults.iter().map(|f| (f.fault.name(), f.at.0, f.lasts.map(|l| l.0))).collect();
     assert_eq!(faults, [("partition", 10_000, Some(5000)), ("clock_jump", 60_000, None)]);
+    assert_eq!(scenario.bounds, Bounds::from([("plans".to_owned(), 3)]));
     assert_eq!(scenario.expect.max_lateness, Some(Millis::from_secs(2)));
     // As a file again, it is the same scenario.
     assert_eq!(read_text(&scenario.text().unwrap()).unwrap(), scenario);

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use campanile_model::NodeId;
-use campanile_raft::{Clock, Replica, ReplicaConfig, SnapshotPolicy, Timing};
+use campanile_model::{NodeId, bound};
+use campanile_raft::{Clock, Limits, Replica, ReplicaConfig, SnapshotPolicy, Timing};
 use campanile_server::{Node, NodeConfig};
+use campanile_store::Census;
 use campanile_store::engine::MemDisk;
 use madsim::runtime::Handle;
 use rand::RngExt;
@@ -18,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::observe::Names;
 use crate::drive::recorder::Recorder;
-use crate::history::{Event, NodeEvent, RaftState};
+use crate::history::{Event, NodeEvent, RaftState, Rows, TaskRows};
 use crate::scenario::Pace;
 
 /// How often a node's Raft state is looked at; at coarse pace, once in a minute.
@@ -29,6 +30,8 @@ const DIGEST_AFTER: u32 = 40;
 
 /// A port for peers that none of them knows.
 const ELSEWHERE: u16 = 7811;
+/// After so many looks a leader's rows are counted.
+const COUNT_EVERY: u32 = 100;
 
 /// What a node last said of itself.
 #[derive(Clone, Debug, Default)]
@@ -170,11 +173,14 @@ impl Cluster {
         let mut replica = ReplicaConfig::new(id, peers, format!("10.0.0.{id}:7801"), api.clone());
         replica.join = !founder;
         replica.snapshots = SnapshotPolicy {
-            log_bytes: 64 << 10,
-            interval: Duration::from_secs(20),
-            keep_bytes: 2 << 10,
-            keep_bytes_needed: 4 << 10,
+            log_bytes: bound!(SnapshotLog, 64 << 10),
+            interval: bound!(SnapshotInterval, Duration::from_secs(20)),
+            keep_bytes: bound!(LogKept, 2 << 10),
+            keep_bytes_needed: bound!(LogKeptNeeded, 4 << 10),
         };
+        let limits = Limits::default();
+        replica.limits.log_cache_bytes = bound!(LogCache, limits.log_cache_bytes);
+        replica.limits.api_bytes = bound!(ApiLane, limits.api_bytes);
         if self.pace == Pace::Coarse {
             let slow = |span: Duration| span * 1000;
             replica.snapshots.interval = slow(replica.snapshots.interval);
@@ -371,6 +377,17 @@ async fn live(mut life: Life) {
     let _ = life.ended.send(Ended { node, asked });
 }
 
+fn rows(node: NodeId, index: u64, census: Census) -> Rows {
+    let Census { tasks, runs, first_key, first_timer } = census;
+    let tasks = tasks.into_iter().map(|(task, rows)| TaskRows {
+        task,
+        fired: rows.fired,
+        ranges: rows.ranges,
+        versions: rows.versions,
+    });
+    Rows { node, index, tasks: tasks.collect(), runs, first_key, first_timer }
+}
+
 /// Says how the node is, as often as it changes.
 async fn look(replica: Replica, recorder: Recorder, seen: Arc<Mutex<BTreeMap<NodeId, Seen>>>, every: Duration) {
     let node = replica.node_id();
@@ -412,10 +429,16 @@ async fn look(replica: Replica, recorder: Recorder, seen: Arc<Mutex<BTreeMap<Nod
             led = leadership.term;
             recorder.record(Event::Node { node, what: NodeEvent::Leads { term: led } });
         }
+        // A node whose disk fails says so by ending.
+        if round % COUNT_EVERY == 0
+            && leadership.ready
+            && let Ok(census) = view.census()
+        {
+            recorder.record(Event::Rows(rows(node, view.index(), census)));
+        }
         if round >= digest_at && view.index() != digested {
             digested = view.index();
             digest_at = round + DIGEST_AFTER.max(round / 20);
-            // A node whose disk fails says so by ending.
             if let Ok(digest) = view.digest() {
                 recorder.record(Event::Digest { node, index: digested, digest: digest.to_string() });
             }

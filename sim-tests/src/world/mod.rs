@@ -15,7 +15,7 @@ mod trace;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use campanile_model::sim::{self, Bug};
+use campanile_model::sim::{self, Bound, Bug};
 use campanile_model::{Millis, NodeId};
 use campanile_raft::rt;
 use campanile_store::engine::mem::DiskWork;
@@ -58,6 +58,10 @@ fn simulate_here(order: &Order, scenario: Scenario, plan: DrawnPlan) -> Simulate
     let runtime = Runtime::with_seed_and_config(order.seed, madsim::Config::default());
     // The command line refuses names there are not.
     sim::plant(order.planted.as_deref().and_then(Bug::by_name));
+    for (bound, amount) in &plan.bounds {
+        sim::set_bound(Bound::by_name(bound).expect("a scenario names bounds that there are"), *amount);
+    }
+    let bounds = plan.bounds.clone();
     let clock_error_ms = draw::clock_error_ms(&plan.faults);
     let allocated = allocator::allocations();
     let Ran { events, messages, network_messages, simulated, disks } =
@@ -85,6 +89,7 @@ fn simulate_here(order: &Order, scenario: Scenario, plan: DrawnPlan) -> Simulate
         nodes: (1..=u64::from(scenario.nodes)).map(NodeId).collect(),
         clock_error_ms,
         lateness_bound_ms: lateness_bound(&scenario).0 as i64,
+        bounds,
         left_out: Vec::new(),
     };
     let trace_hash = trace::trace_hash(&events, network_messages);

@@ -2,7 +2,7 @@
 
 use campanile_model::{
     Code, DELETED_KEPT, DeleteTask, Origin, PauseTask, Reply, ResumeTask, RunId, RunReply, RunState, TaskChange,
-    TaskState, TaskStatus, TriggerTask, limits, planted,
+    TaskState, TaskStatus, TriggerTask, bound, planted,
 };
 
 use super::context::{Answer, Apply, check_version, reject, task_reply};
@@ -66,7 +66,7 @@ impl Apply<'_> {
         check_version(&task, delete.if_version)?;
         self.check_settled(&task)?;
         if delete.cancel_runs {
-            for id in self.find_live_runs(&task, limits::LEDGER_LINES as usize)? {
+            for id in self.find_live_runs(&task, usize::MAX)? {
                 let run = tables::known_live_run(&self.read(), id)?;
                 if run.state == RunState::Pending && planted!(WaitingSurvivesDelete) {
                     continue;
@@ -83,7 +83,7 @@ impl Apply<'_> {
         task.next = task.next.filter(|_| planted!(DeleteKeepsFiring));
         task.open_line = None;
         self.emit(Effect::TaskDisarmed { task: task.id });
-        self.arm_expiry(task.id, DELETED_KEPT);
+        self.arm_expiry(task.id, bound!(DeletedKept, DELETED_KEPT));
         self.put(&task);
         Ok(task_reply(&task, TaskChange::Deleted))
     }
@@ -191,6 +191,19 @@ mod tests {
         assert_eq!(m.get_run(y).state, RunState::Running, "another task's run is left alone");
         m.delete("b", true);
         assert_eq!(m.get_run(y).state, RunState::Cancelled);
+    }
+
+    #[test]
+    fn a_delete_cancels_a_run_that_holds_back_more_lines_than_are_kept() {
+        let mut m = Machine::new();
+        m.create("a", by_hand(), None);
+        let stuck = m.trigger("a");
+        for _ in 0..limits::LEDGER_LINES + 1 {
+            let run = m.trigger("a");
+            m.outcome(run, Outcome::Succeeded);
+        }
+        m.delete("a", true);
+        assert_eq!(m.get_run(stuck).state, RunState::Cancelled);
     }
 
     #[test]

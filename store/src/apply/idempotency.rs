@@ -1,6 +1,6 @@
 //! Requests that carry an `Idempotency-Key`: the first one's answer is kept and given again.
 
-use campanile_model::{Code, Idempotency, IdempotencyRow, Reply, limits, planted, sometimes};
+use campanile_model::{Code, Idempotency, IdempotencyRow, Reply, bound, limits, planted, sometimes};
 
 use super::context::{Answer, Apply, NAMESPACE, reject};
 use crate::{keys, tables};
@@ -9,6 +9,7 @@ impl Apply<'_> {
     /// The answer given to this key before, if it is remembered. Refuses the key if it cannot be used.
     pub fn recall(&self, idempotency: Option<&Idempotency>) -> Answer<Option<Reply>> {
         let Some(Idempotency { key, fingerprint }) = idempotency else { return Ok(None) };
+        let most = bound!(IdempotencyKeys, limits::IDEMPOTENCY_KEYS);
         match tables::idempotency(&self.read(), &keys::named(NAMESPACE, key))? {
             Some(row) if row.expires_at > self.time && !planted!(IdempotencyForgotten) => {
                 if row.fingerprint != *fingerprint {
@@ -22,10 +23,10 @@ impl Apply<'_> {
             }
             // The expired row's place is taken.
             Some(_) => Ok(None),
-            None if self.cached.globals.counts.idempotency_keys >= limits::IDEMPOTENCY_KEYS => reject(
-                Code::QuotaExceeded,
-                format!("{} idempotency keys are remembered already", limits::IDEMPOTENCY_KEYS),
-            ),
+            None if self.cached.globals.counts.idempotency_keys >= most => {
+                sometimes!(KeysFull);
+                reject(Code::QuotaExceeded, format!("{most} idempotency keys are remembered already"))
+            }
             None => Ok(None),
         }
     }
@@ -38,7 +39,7 @@ impl Apply<'_> {
             Some(expired) => self.overlay.delete(keys::IDEM_EXPIRY, keys::key_expiry(expired.expires_at, &named)),
             None => self.cached.globals.counts.idempotency_keys += 1,
         }
-        let expires_at = self.time.saturating_add(limits::IDEMPOTENCY_TTL);
+        let expires_at = self.time.saturating_add(bound!(IdempotencyTtl, limits::IDEMPOTENCY_TTL));
         self.overlay.put(keys::IDEM_EXPIRY, keys::key_expiry(expires_at, &named), Vec::new());
         let row = IdempotencyRow { fingerprint: *fingerprint, expires_at, reply: reply.clone() };
         tables::put_idempotency(self.overlay, named, &row);

@@ -1,6 +1,6 @@
 //! The ledger: every occurrence decided gets a line, or a share in one, and is counted.
 
-use campanile_model::{LedgerRow, OpenLine, Origin, Reason, Run, TaskState, Timestamp, limits, planted, wrote};
+use campanile_model::{LedgerRow, OpenLine, Origin, Reason, Run, TaskState, Timestamp, bound, limits, planted, wrote};
 
 use super::context::{Answer, Apply};
 use crate::effect::Effect;
@@ -73,8 +73,8 @@ impl Apply<'_> {
     fn add_line(&mut self, task: &mut TaskState, line: LineKey, row: &LedgerRow) {
         tables::put_ledger_row(self.overlay, line, row);
         task.lines += 1;
-        let kept = task.retention.runs.min(limits::LEDGER_LINES);
-        if task.lines > kept && (task.lines - kept) % TRIM_EVERY == 1 {
+        let kept = task.retention.runs.min(bound!(LedgerLines, limits::LEDGER_LINES));
+        if task.lines > kept && (task.lines - kept - 1) % bound!(TrimEvery, TRIM_EVERY) == 0 {
             self.emit(Effect::TrimDue { task: task.id });
         }
     }

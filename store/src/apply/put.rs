@@ -2,7 +2,7 @@
 
 use campanile_model::{
     Code, Next, OnFinish, PreparedPut, PutMode, PutTask, Tally, TaskChange, TaskId, TaskState, TaskStatus, Timestamp,
-    limits,
+    bound, limits,
 };
 
 use super::context::{Answer, Apply, reject, task_reply};
@@ -87,7 +87,7 @@ impl Apply<'_> {
         self.supersede_version(&mut task);
         if put.spec.tracks_runs() && !task.tracks_runs() {
             // What is live counts from here on, whatever version fired it.
-            task.live = self.find_live_runs(&task, limits::TRACKED_RUNS)?;
+            task.live = self.find_live_runs(&task, bound!(TrackedRuns, limits::TRACKED_RUNS))?;
         }
         self.set_version(&mut task, put, prepared);
         Ok(task)

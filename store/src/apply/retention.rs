@@ -4,7 +4,8 @@
 use std::ops::Bound;
 
 use campanile_model::{
-    DELETED_KEPT, FINISHED_KEPT, LedgerRow, OnFinish, Origin, Reply, TaskId, TaskState, TaskStatus, Timestamp,
+    DELETED_KEPT, FINISHED_KEPT, LedgerRow, OnFinish, Origin, Reply, TaskId, TaskState, TaskStatus, Timestamp, bound,
+    planted, sometimes,
 };
 
 use super::context::{Answer, Apply};
@@ -15,7 +16,7 @@ impl Apply<'_> {
     /// No timer is ever entered below the time of its entry, so nothing can be lost up to there.
     pub fn trim_timers(&mut self, before: Timestamp) -> Answer {
         let before = before.min(self.time);
-        if before > self.cached.globals.timers_trimmed_until {
+        if before > self.cached.globals.timers_trimmed_until && !planted!(TimersStay) {
             let start = keys::instant(self.cached.globals.timers_trimmed_until).to_vec();
             self.overlay.delete_range(keys::TIME, start, keys::instant(before).to_vec());
             self.cached.globals.timers_trimmed_until = before;
@@ -28,6 +29,7 @@ impl Apply<'_> {
         let Some(mut task) = tables::task(&self.read(), id)? else { return Ok(Reply::Lines { done: 0 }) };
         let done = self.fold_lines(&mut task, before, max_lines)?;
         if done > 0 {
+            sometimes!(LedgerTrimmed);
             self.put(&task);
         }
         Ok(Reply::Lines { done })
@@ -73,6 +75,7 @@ impl Apply<'_> {
         }
         let folded = self.fold_lines(&mut task, Timestamp::from_millis(i64::MAX), max_lines)?;
         if task.lines > 0 && folded == max_lines {
+            sometimes!(TaskWentInParts);
             self.put(&task);
             return Ok(Reply::Lines { done: folded });
         }
@@ -83,7 +86,9 @@ impl Apply<'_> {
         };
         if task.lines > 0 || one_shot_is_live || !task.live.is_empty() {
             // A run is live: look again later.
-            self.arm_expiry(id, if task.status == TaskStatus::Deleted { DELETED_KEPT } else { FINISHED_KEPT });
+            let deleted = task.status == TaskStatus::Deleted;
+            let kept = if deleted { bound!(DeletedKept, DELETED_KEPT) } else { bound!(FinishedKept, FINISHED_KEPT) };
+            self.arm_expiry(id, kept);
             self.put(&task);
             return Ok(Reply::Done);
         }
@@ -98,10 +103,11 @@ impl Apply<'_> {
     fn is_expired(&self, task: &TaskState) -> bool {
         match task.status {
             TaskStatus::Active | TaskStatus::Paused => false,
-            TaskStatus::Deleted => true,
+            TaskStatus::Deleted => !planted!(DeletedStays),
             TaskStatus::Finished => {
                 let goes = task.one_shot || task.on_finish == OnFinish::Delete;
-                goes && task.version_at.max(task.decided_until).saturating_add(FINISHED_KEPT) <= self.time
+                let kept = bound!(FinishedKept, FINISHED_KEPT);
+                goes && task.version_at.max(task.decided_until).saturating_add(kept) <= self.time
             }
         }
     }
@@ -109,6 +115,8 @@ impl Apply<'_> {
     fn remove_task(&mut self, task: &TaskState) {
         // Superseded versions went with the last of their lines.
         tables::delete_spec(self.overlay, task.id, task.version);
+        sometimes!(DeletedTaskWent, task.status == TaskStatus::Deleted);
+        sometimes!(FinishedTaskWent, task.status == TaskStatus::Finished);
         if task.status != TaskStatus::Deleted {
             self.cached.globals.counts.tasks -= 1;
             tables::delete_name(self.overlay, task);
@@ -120,7 +128,7 @@ impl Apply<'_> {
     pub fn expire_keys(&mut self, before: Timestamp, max_keys: u32) -> Answer {
         let before = before.min(self.time);
         let (lower, upper) = (keys::instant(self.cached.keys_expired_until), keys::instant(before));
-        if lower >= upper {
+        if lower >= upper || planted!(KeysStay) {
             return Ok(Reply::Lines { done: 0 });
         }
         let expired: Vec<Vec<u8>> = crate::engine::Read::scan(
@@ -135,6 +143,7 @@ impl Apply<'_> {
         .collect::<Result<_, _>>()
         .map_err(crate::StoreError::from)?;
         let done = expired.len() as u32;
+        sometimes!(KeysExpired, done > 0);
         if done < max_keys {
             self.cached.keys_expired_until = before;
         }

@@ -5,7 +5,7 @@
 
 use campanile_model::{
     AttemptRecord, AttemptResult, FINISHED_KEPT, LedgerRow, NodeId, OccurrenceId, OnFinish, Origin, Overlap, Reason,
-    Run, RunId, RunState, TaskState, TaskStatus, Timestamp, Token, limits, planted,
+    Run, RunId, RunState, TaskState, TaskStatus, Timestamp, Token, bound, limits, planted, sometimes,
 };
 
 use super::context::{Answer, Apply};
@@ -26,7 +26,7 @@ pub(super) enum Start {
 /// it.
 fn has_room(task: &TaskState) -> bool {
     let holds_back = !matches!(task.overlap, Overlap::Allow | Overlap::Skip);
-    holds_back || task.live.len() < limits::TRACKED_RUNS
+    holds_back || task.live.len() < bound!(TrackedRuns, limits::TRACKED_RUNS)
 }
 
 impl Apply<'_> {
@@ -47,7 +47,10 @@ impl Apply<'_> {
                 }
                 Start::Waiting
             }
-            Overlap::BufferAll if self.buffer_is_full(task)? => Start::Dropped(Reason::BufferFull),
+            Overlap::BufferAll if self.buffer_is_full(task)? => {
+                sometimes!(BufferFull);
+                Start::Dropped(Reason::BufferFull)
+            }
             Overlap::BufferAll => Start::Waiting,
             Overlap::CancelOther => {
                 let left = if planted!(CancelOtherLeavesOne) { task.live.pop() } else { None };
@@ -62,16 +65,18 @@ impl Apply<'_> {
 
     /// Those that wait stand at the end of the list.
     fn buffer_is_full(&self, task: &TaskState) -> StoreResult<bool> {
-        let Some(place) = task.live.len().checked_sub(limits::BUFFERED_RUNS) else { return Ok(false) };
+        let Some(place) = task.live.len().checked_sub(bound!(BufferedRuns, limits::BUFFERED_RUNS)) else {
+            return Ok(false);
+        };
         let run = tables::known_live_run(&self.read(), task.live[place])?;
         Ok(run.state == RunState::Pending)
     }
 
-    /// The task's live runs in log order, at most `max`, the newest ones: found in its newest ledger lines, because only
-    /// a task that tracks its runs lists them.
+    /// The task's live runs in log order, at most `max`, the newest ones: found in its ledger, because only a task that
+    /// tracks its runs lists them. In all of it: a run that is live for long holds back more lines than are ever kept.
     pub fn find_live_runs(&self, task: &TaskState, max: usize) -> StoreResult<Vec<RunId>> {
         let read = self.read();
-        let lines = tables::newest_ledger_rows(&read, task.id, limits::LEDGER_LINES as usize)?;
+        let lines = tables::newest_ledger_rows(&read, task.id, task.lines as usize)?;
         let listed = lines.into_iter().filter_map(|(_, row)| match row {
             LedgerRow::Fired { run } => Some(run),
             LedgerRow::Range { .. } => None,
@@ -115,6 +120,7 @@ impl Apply<'_> {
         };
         let named = (run.id, run.occurrence());
         self.cached.globals.counts.live_runs += 1;
+        sometimes!(RunNotListed, task.tracks_runs() && !has_room(task));
         if task.tracks_runs() && has_room(task) {
             task.live.push(run.id);
         }
@@ -144,7 +150,8 @@ impl Apply<'_> {
     /// Enters how the current attempt ended in the run's history.
     pub fn record_attempt(&self, run: &mut Run, result: AttemptResult, status: Option<u16>, error: String) {
         assert!(run.state == RunState::Running, "an attempt of run {} ends while it is {:?}", run.id, run.state);
-        if run.attempts.len() >= limits::ATTEMPT_HISTORY {
+        if run.attempts.len() >= bound!(AttemptHistory, limits::ATTEMPT_HISTORY) {
+            sometimes!(AttemptForgotten);
             run.attempts.remove(0);
         }
         run.attempts.push(AttemptRecord {
@@ -212,7 +219,7 @@ impl Apply<'_> {
             self.promote(&mut task)?;
         }
         if task.status == TaskStatus::Finished && self.may_expire(&task) && !task.one_shot {
-            self.arm_expiry(task.id, FINISHED_KEPT);
+            self.arm_expiry(task.id, bound!(FinishedKept, FINISHED_KEPT));
         }
         self.put(&task);
         Ok(())
@@ -258,7 +265,7 @@ impl Apply<'_> {
         task.open_line = None;
         self.emit(Effect::TaskDisarmed { task: task.id });
         if self.may_expire(task) {
-            self.arm_expiry(task.id, FINISHED_KEPT);
+            self.arm_expiry(task.id, bound!(FinishedKept, FINISHED_KEPT));
         }
     }
 

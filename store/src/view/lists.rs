@@ -6,7 +6,8 @@
 use std::ops::Bound;
 
 use campanile_model::{
-    Kind, LedgerRow, Origin, Reason, Run, RunId, RunState, TaskId, TaskState, TaskStatus, Timestamp, limits,
+    Kind, LedgerRow, Origin, Reason, Run, RunId, RunState, TaskId, TaskState, TaskStatus, Timestamp, bound, limits,
+    sometimes,
 };
 
 use super::View;
@@ -49,7 +50,7 @@ impl Default for TaskQuery {
             due_until: None,
             label: None,
             after: None,
-            max: limits::PAGE_ITEMS_DEFAULT,
+            max: bound!(PageItems, limits::PAGE_ITEMS_DEFAULT),
         }
     }
 }
@@ -64,7 +65,7 @@ pub struct RunQuery {
 
 impl Default for RunQuery {
     fn default() -> Self {
-        Self { state: None, after: None, max: limits::PAGE_ITEMS_DEFAULT }
+        Self { state: None, after: None, max: bound!(PageItems, limits::PAGE_ITEMS_DEFAULT) }
     }
 }
 
@@ -81,7 +82,7 @@ pub struct LedgerQuery {
 
 impl Default for LedgerQuery {
     fn default() -> Self {
-        Self { from: None, until: None, after: None, max: limits::PAGE_ITEMS_DEFAULT }
+        Self { from: None, until: None, after: None, max: bound!(PageItems, limits::PAGE_ITEMS_DEFAULT) }
     }
 }
 
@@ -143,15 +144,16 @@ impl<T> Paging<T> {
 
     /// How many rows may be looked at before the page can be full.
     fn room(&self) -> usize {
-        (self.max - self.page.items.len()).min(limits::SCAN_ROWS - self.scanned).max(1)
+        (self.max - self.page.items.len()).min(bound!(ScanRows, limits::SCAN_ROWS) - self.scanned).max(1)
     }
 
     /// Takes one row of the list, at `place`. Whether there is room for another.
     fn take(&mut self, item: Option<T>, place: impl FnOnce() -> Vec<u8>) -> bool {
         self.scanned += 1;
         self.page.items.extend(item);
-        let full = self.page.items.len() >= self.max || self.scanned >= limits::SCAN_ROWS;
+        let full = self.page.items.len() >= self.max || self.scanned >= bound!(ScanRows, limits::SCAN_ROWS);
         if full {
+            sometimes!(PageFull);
             self.page.next = Some(place());
         }
         !full
@@ -276,7 +278,7 @@ impl View {
     fn line_reaching(&self, id: TaskId, from: Timestamp) -> StoreResult<Vec<u8>> {
         let (start, end) = (keys::task(id), keys::ledger_from(id, from));
         let rows = self.read().scan(keys::LEDGER, Bound::Included(&start), Bound::Excluded(&end), true);
-        for row in rows.take(limits::SCAN_ROWS) {
+        for row in rows.take(bound!(ScanRows, limits::SCAN_ROWS)) {
             let (line, row) = tables::read_ledger_row(row?)?;
             if line.origin == Origin::Schedule {
                 return Ok(match row {

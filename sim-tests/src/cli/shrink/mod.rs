@@ -1,7 +1,8 @@
 //! `shrink`: the smallest case of a seed that still fails in the same way.
 //!
-//! What the seed draws is written out; then faults, operations, tasks and the span are taken away as long as what was
-//! broken is still broken. Each trial is a process and a scenario file, and the file that is left is the answer.
+//! What the seed draws is written out; then faults, operations, tasks, small bounds and the span are taken away as long
+//! as what was broken is still broken. Each trial is a process and a scenario file, and the file that is left is the
+//! answer.
 //!
 //! Whatever is left out also moves all that comes by chance: a bug that needs two things to meet may not show any more
 //! although it could. So other seeds are tried too, for the plan is written out and a seed decides only what comes by
@@ -153,6 +154,8 @@ struct Small {
     faults: Vec<PlannedFault>,
     operations: Vec<PlannedOperation>,
     tasks: Vec<String>,
+    /// Those that are other than usual.
+    bounds: Vec<(String, u64)>,
     span: Millis,
 }
 
@@ -162,6 +165,7 @@ impl Small {
             faults: base.faults.clone(),
             operations: base.workload.operations.clone(),
             tasks: base.workload.tasks.keys().cloned().collect(),
+            bounds: base.bounds.clone().into_iter().collect(),
             span: base.span,
             base,
         }
@@ -176,6 +180,7 @@ impl Small {
         scenario.faults.clone_from(&self.faults);
         scenario.workload.operations.clone_from(&self.operations);
         scenario.workload.tasks.retain(|name, _| self.tasks.contains(name));
+        scenario.bounds = self.bounds.iter().cloned().collect();
         scenario.span = self.span;
         scenario
     }
@@ -269,6 +274,10 @@ impl Search<'_> {
             small.tasks =
                 minimise(&whole.tasks, |tasks, of| self.tries(&Small { tasks: tasks.to_vec(), ..whole.clone() }, of))?;
             progress(&small, self.trials);
+            let whole = small.clone();
+            small.bounds = minimise(&whole.bounds, |bounds, of| {
+                self.tries(&Small { bounds: bounds.to_vec(), ..whole.clone() }, of)
+            })?;
             let stuck = (small.events(), small.span) == before;
             self.seeds = match self.seeds {
                 _ if self.trials >= self.most => return Ok(small),
