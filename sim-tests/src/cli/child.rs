@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::STOOD_STILL;
 use super::simulator::{self, Named};
 use crate::report::Summary;
 
@@ -41,7 +42,7 @@ pub enum Ended {
         how: String,
         said: String,
     },
-    /// It was still at it after a quarter of an hour.
+    /// Its simulated time stood still, or it was still at it after a quarter of an hour.
     Endless,
 }
 
@@ -116,6 +117,7 @@ impl Process {
                     .unwrap_or(said);
                 bail!("{said}")
             }
+            Some(code) if code == i32::from(STOOD_STILL) => Ok(Ended::Endless),
             _ => Ok(Ended::Crashed { how: status.to_string(), said: tail(&stderr) }),
         }
     }
@@ -189,7 +191,7 @@ impl Ended {
             Self::Crashed { how, said } => {
                 format!("crash, {how}: {}", said.lines().find(|line| line.contains("panicked")).unwrap_or(said))
             }
-            Self::Endless => "it did not end within a quarter of an hour".into(),
+            Self::Endless => "simulated time stood still, or it did not end within a quarter of an hour".into(),
         }
     }
 }
