@@ -207,6 +207,26 @@ mod simulated {
             WaitingNotStarted, "waiting_not_started", "a run that waits is not started in the entry that ends the one before it, if that one failed";
             MarginAdded, "margin_added", "a node sends until its lease has ended, and its margin after that";
             FencedUnderLease, "fenced_under_lease", "a node is counted as lost while its lease may last";
+            // From here on, bugs that were ours once: what was mended is undone.
+            FoundStateNotSynced, "found_state_not_synced", "the state that a node finds when it starts counts as durable without a sync";
+            DeadPeerWithoutPause, "dead_peer_without_pause", "a leader tries a follower that is down again without a pause";
+            DecisionRepeated, "decision_repeated", "a decision that could not be committed is proposed again as it was, however old";
+            DecisionWaitsForEver, "decision_waits_for_ever", "a decision in front of the log is never withdrawn, and stamped when its time has passed";
+            NewClockTrusted, "new_clock_trusted", "a node trusts its clock from its start, before it was compared";
+            UnheardClockTrusted, "unheard_clock_trusted", "a leader that hears no other voter holds its clock to be right";
+            OldMeasurementTold, "old_measurement_told", "a follower that does not hear its leader tells its last measurement again, and it counts as new";
+            DecisionOutlivesReign, "decision_outlives_reign", "a decision whose leader is deposed looks for another leader for five seconds";
+            LeaderBeforeLostAgain, "leader_before_lost_again", "the leader before this one is lost after a moment's silence, though it has been heard";
+            TimerForgottenByClock, "timer_forgotten_by_clock", "a timer that rang before the clock went back does not ring again";
+            DecidedByDoubtedClock, "decided_by_doubted_clock", "the conductor decides by a clock that is in doubt";
+            SettlesBeyondRemaining, "settles_beyond_remaining", "an update takes occurrences after the last remaining fire for decided";
+            LostNodeGivenShards, "lost_node_given_shards", "a change of members leaves shards with a node that another one has fenced";
+            LeaseBeforeFence, "lease_before_fence", "a node whose loss is on its way gets a lease for the tables before its fence";
+            DrainNotTold, "drain_not_told", "a node that drains keeps its shards";
+            ReportedMadeAgain, "reported_made_again", "an attempt whose outcome is on its way is made again when the tables still hold it";
+            LateBeatCounts, "late_beat_counts", "what a beat says of clocks counts from when it arrives, even late or a second time";
+            DrainIgnoresFailure, "drain_ignores_failure", "a node that drains goes on without consensus when its disk fails";
+            SecondPassLost, "second_pass_lost", "the second pass of a schedule's very last time is lost";
         }
     }
 

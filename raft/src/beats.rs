@@ -173,7 +173,7 @@ impl Beats {
 
     /// The leader hears at once, and from now on, that this node is about to stop.
     pub fn drain(&self) {
-        self.inner.drains.send_replace(true);
+        self.inner.drains.send_replace(!planted!(DrainNotTold));
     }
 
     /// Leader: another node is to lead. This one delivers nothing as the leader from here on, whatever becomes of it:
@@ -292,7 +292,8 @@ impl Beats {
         let BeatMessage { node, incarnation, number, measured, drains } = beat;
         let measured = measured.filter(|measured| measured.term == leadership.term).and_then(|measured| {
             let at = inner.origin.checked_add(Duration::from_micros(measured.answered_us))?;
-            Some((measured.ahead_us, at))
+            let counts_from_now = planted!(OldMeasurementTold) || planted!(LateBeatCounts);
+            Some((measured.ahead_us, if counts_from_now { now } else { at }))
         });
         let (ahead_us, measured_at) = (measured.map(|(ahead_us, _)| ahead_us), measured.map_or(now, |(_, at)| at));
         let heard = Heard { at: now, incarnation, number, ahead_us, measured_at, is_member: true, drains };
@@ -301,7 +302,8 @@ impl Beats {
         let (holds, holders_at) = {
             let mut state = inner.state();
             let before = state.heard.get(&node).copied();
-            if before.is_some_and(|before| before.incarnation == incarnation && before.number >= number) {
+            let again = before.is_some_and(|before| before.incarnation == incarnation && before.number >= number);
+            if again && !planted!(LateBeatCounts) {
                 // It says what was so when it was sent.
                 return BeatAnswer::NotLeader;
             }
@@ -433,7 +435,9 @@ impl Inner {
         let (sent, sent_us) = (self.clock.instant(), self.clock.now_us());
         let answer = channel.call(wire::BEAT, &message, self.timing.election_min).await;
         let Ok(BeatAnswer::Leader { term, answered_us, wall_us, grant_ms, holders_at }) = answer else {
-            self.state().measured = None;
+            if !planted!(OldMeasurementTold) {
+                self.state().measured = None;
+            }
             return;
         };
         // Half the round trip on the monotonic clock: the wall clock may have jumped meanwhile.
@@ -541,13 +545,14 @@ impl Inner {
     /// what was said before goes on to count, and nothing can be committed anyway. `None` as well where the first to say
     /// something to a new leader disagree with it: who of them is wrong, those that are still to be heard will tell.
     fn judge(&self, state: &State, now: Instant) -> Option<Verdict> {
-        let measured_within = self.timing.beat * MEASURED_BEATS;
+        let beats = if planted!(LateBeatCounts) { REMEASURE_BEATS + 1 } else { MEASURED_BEATS };
+        let measured_within = self.timing.beat * beats;
         let others = self.other_voters();
         let ahead: BTreeMap<_, _> = others
             .iter()
             .filter_map(|voter| Some((*voter, state.heard.get(voter)?.measured_within(measured_within, now)?)))
             .collect();
-        if ahead.is_empty() && !others.is_empty() {
+        if ahead.is_empty() && !others.is_empty() && !planted!(UnheardClockTrusted) {
             return None;
         }
         let verdict = judge(&ahead, self.max_skew_us);

@@ -335,7 +335,7 @@ fn open(
     let log = LogStore::open(disk.as_ref(), cache_bytes, metrics, fatal)?;
     let store = Store::open(disk)?;
     // openraft is told that the state is durable as it is found, and may purge the log up to there.
-    let (applied, mark) = store.flush()?;
+    let (applied, mark) = if planted!(FoundStateNotSynced) { store.mark()? } else { store.flush()? };
     // What a quorum had is applied before this node's own disk has it; a power failure may then have kept the state and
     // not the end of the log. openraft closes that hole by purging the log up to the state.
     if mark.is_some() && log.last_index().is_none_or(|last| last < applied) {

@@ -50,7 +50,7 @@ pub fn decided_until(task: &TaskState, lines: &[FireLine]) -> Timestamp {
             Decision::Lapse { last, .. } => last,
         };
         fires += u32::from(line.decision == Decision::Fire);
-        if task.remaining.is_some_and(|remaining| fires >= remaining) {
+        if task.remaining.is_some_and(|remaining| fires >= remaining) && !planted!(SettlesBeyondRemaining) {
             break;
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use campanile_model::NodeId;
+use campanile_model::{NodeId, planted};
 use campanile_raft::{Clock, MembershipError, Replica, ReplicaConfig, Role, StartError, rt};
 use campanile_store::StoreError;
 use campanile_store::engine::Disk;
@@ -198,7 +198,7 @@ impl Node {
         };
         tokio::select! {
             biased;
-            Some(message) = fatal.recv() => return Err(NodeError::Fatal(message)),
+            Some(message) = fatal.recv(), if !planted!(DrainIgnoresFailure) => return Err(NodeError::Fatal(message)),
             () = drained => {}
         }
         replica.shutdown().await;

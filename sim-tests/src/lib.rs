@@ -15,6 +15,7 @@ pub mod plan;
 #[cfg(not(madsim))]
 pub mod real;
 pub mod report;
+pub mod returned;
 pub mod scenario;
 pub mod verdict;
 #[cfg(madsim)]

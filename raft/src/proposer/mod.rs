@@ -244,7 +244,7 @@ async fn wait_in(lanes: &Lanes, lane: Lane, commands: Arc<[Command]>, bytes: usi
     lanes.push(job);
     let answer = match rt::timeout(lane.patience(), &mut waiting.answer).await {
         // What is withdrawn was never appended.
-        None if waiting.withdraw() => return None,
+        None if !planted!(DecisionWaitsForEver) && waiting.withdraw() => return None,
         None => rt::timeout(OUTCOME - lane.patience(), waiting.answer).await,
         answer => answer,
     };

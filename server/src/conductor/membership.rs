@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use campanile_model::{Command, NodeId, NodeState, ShardId, ShardOwner, ShardTable, Token};
+use campanile_model::{Command, NodeId, NodeState, ShardId, ShardOwner, ShardTable, Token, planted};
 use campanile_raft::{Heard, Lane, Replica};
 use campanile_store::StoreError;
 
@@ -127,6 +127,9 @@ impl Membership {
     }
 
     fn give_up(&mut self, lost: NodeId) {
+        if planted!(LeaseBeforeFence) || planted!(LostNodeGivenShards) {
+            return;
+        }
         let row = self.nodes.iter().find(|node| node.id == lost);
         self.given_up = row.map(|row| (row.id, row.fence));
     }
@@ -175,7 +178,7 @@ impl Membership {
         }
         let is_lost = |node: NodeId| {
             let never_heard = heard.get(&node).is_none_or(|heard| heard.incarnation == 0);
-            let led_before = Some(node) == self.previous_leader && never_heard;
+            let led_before = Some(node) == self.previous_leader && (never_heard || planted!(LeaderBeforeLostAgain));
             self.silent(heard, node, now) > if led_before { PREVIOUS_LEADER_GRACE } else { lost_after }
         };
         self.nodes.iter().filter(|node| node.up).map(|node| node.id).find(|node| is_lost(*node))

@@ -190,7 +190,9 @@ impl Reign {
     /// What is decided by a clock that jumped may be committed when it is right again: an occurrence that was not late
     /// would have lapsed, or a timer be taken for one that is not due. So nothing is decided by a clock in doubt.
     fn may_decide(&self) -> bool {
-        self.membership.every_shard_has_an_owner() && self.context.replica.stamping_allowed()
+        // A lane that nobody leaves can hold decisions only where they are made by a clock in doubt.
+        let doubt_allowed = planted!(DecidedByDoubtedClock) || planted!(DecisionWaitsForEver);
+        self.membership.every_shard_has_an_owner() && (self.context.replica.stamping_allowed() || doubt_allowed)
     }
 
     /// Decides timers that are due, as many as there is room for. The others wait for their decision, so that it is

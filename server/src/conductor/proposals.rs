@@ -6,10 +6,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use campanile_model::{AttemptLine, Command, FireLine, Reply, RunId, TaskId, Timestamp, Token, bound, filled};
-use campanile_raft::{Clock, Lane, ProposeError, Replica};
+use campanile_model::{AttemptLine, Command, FireLine, Reply, RunId, TaskId, Timestamp, Token, bound, filled, planted};
+use campanile_raft::{Clock, Lane, ProposeError, Replica, rt};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::oneshot;
 
 use super::{From, Proposal};
 use crate::metrics::Metrics;
@@ -52,10 +53,15 @@ struct Gathered<T> {
     decided_at: Instant,
 }
 
+/// Whether a decision may still be proposed as it was made.
+fn is_fresh(decided_at: Instant, now: Instant) -> bool {
+    planted!(DecisionRepeated) || now.duration_since(decided_at) < FRESH
+}
+
 impl Proposal {
     /// Whether it may still be proposed as it is.
     fn is_fresh(&self, now: Instant) -> bool {
-        self.decided_at.is_none_or(|decided_at| now.duration_since(decided_at) < FRESH)
+        self.decided_at.is_none_or(|decided_at| is_fresh(decided_at, now))
     }
 }
 
@@ -98,11 +104,23 @@ pub(crate) enum Step {
     GiveBack(Proposal),
 }
 
+/// The sabotage `DecisionOutlivesReign`: what goes on when the reign has ended, and its futures with it.
+async fn propose_beyond_the_reign(
+    replica: Replica,
+    lane: Lane,
+    commands: Vec<Command>,
+) -> Result<Vec<Reply>, ProposeError> {
+    let (answer, answered) = oneshot::channel();
+    // At the end of the reign nobody waits for the answer.
+    rt::spawn(async move { drop(answer.send(replica.propose(lane, commands).await)) });
+    answered.await.unwrap_or(Err(ProposeError::NoLeader))
+}
+
 /// One command's lines, the oldest first; or those of them that have waited too long.
 fn take<T>(gathered: &mut VecDeque<Gathered<T>>, now: Instant, of: impl Fn(&T) -> Of) -> Option<Taken<T>> {
     let decided_at = gathered.front()?.decided_at;
-    if now.duration_since(decided_at) >= FRESH {
-        let is_stale = |it: &Gathered<T>| now.duration_since(it.decided_at) >= FRESH;
+    if !is_fresh(decided_at, now) {
+        let is_stale = |it: &Gathered<T>| !is_fresh(it.decided_at, now);
         let count = gathered.iter().take(bound!(FireLines, LINES)).take_while(|it| is_stale(it)).count();
         let undecided = gathered.drain(..count).map(|it| Undecided { wake_at: it.due, of: of(&it.line) });
         return Some(Taken::Stale(undecided.collect()));
@@ -213,7 +231,11 @@ impl Proposals {
         self.in_flight_due.extend(proposal.first_due);
         let (replica, clock) = (replica.clone(), clock.clone());
         self.in_flight.push(Box::pin(async move {
-            let result = replica.propose_as_leader(proposal.lane, proposal.commands.clone()).await;
+            let result = if planted!(DecisionOutlivesReign) {
+                propose_beyond_the_reign(replica, proposal.lane, proposal.commands.clone()).await
+            } else {
+                replica.propose_as_leader(proposal.lane, proposal.commands.clone()).await
+            };
             if result.is_err() {
                 // It keeps its place in flight for a moment, so that a refusal is not answered by a storm.
                 clock.sleep(REPEAT_AFTER).await;

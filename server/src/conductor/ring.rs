@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use campanile_model::{
     AttemptAction, AttemptLine, Decision, FireLine, Millis, Reason, RunId, RunState, TaskId, TaskState, TaskStatus,
-    Timestamp, Token, bound,
+    Timestamp, Token, bound, planted,
 };
 use campanile_store::{StoreError, TaskTimer, View};
 use campanile_timer::following;
@@ -180,7 +180,7 @@ pub(crate) fn decide_task(
 
 /// A timer that rang and is not due any more, because the clock has gone back, is to ring again. Others are stale.
 pub(crate) fn arm_again(state: &TaskState, now: Timestamp, window: &mut Window) {
-    if let Some(next) = state.next.filter(|next| next.due_at > now) {
+    if let Some(next) = state.next.filter(|next| next.due_at > now && !planted!(TimerForgottenByClock)) {
         window.arm_task(state.id, next.due_at, TaskTimer::of(state, next));
     }
 }

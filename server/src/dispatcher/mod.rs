@@ -285,7 +285,7 @@ impl Dispatcher {
             after = page.last().map(|run| run.id);
             let mine = page.into_iter().filter(|run| {
                 let mine = run.owner == self.config.node && run.state == RunState::Running && run.token >= fence;
-                if mine && self.reported.get(&run.id) == Some(&run.token) {
+                if mine && self.reported.get(&run.id) == Some(&run.token) && !planted!(ReportedMadeAgain) {
                     reported.insert(run.id, run.token);
                     return false;
                 }

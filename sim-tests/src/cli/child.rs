@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
+use super::STOOD_STILL;
 use super::simulator::{self, Named};
 use crate::report::Summary;
 
@@ -55,7 +56,8 @@ pub enum Ended {
         how: String,
         said: String,
     },
-    /// It was still at it when its time was over: a quarter of an hour, or less where it was given less.
+    /// Its simulated time stood still, or it was still at it when its time was over: a quarter of an hour, or less where
+    /// it was given less.
     Endless,
 }
 
@@ -139,6 +141,7 @@ impl Process {
                     .unwrap_or(said);
                 bail!("{said}")
             }
+            Some(code) if code == i32::from(STOOD_STILL) => Ok(Ended::Endless),
             _ => Ok(Ended::Crashed { how: status.to_string(), said: tail(&stderr) }),
         }
     }
@@ -213,7 +216,7 @@ impl Ended {
             Self::Crashed { how, said } => {
                 format!("crash, {how}: {}", said.lines().find(|line| line.contains("panicked")).unwrap_or(said))
             }
-            Self::Endless => "it did not end in its time".into(),
+            Self::Endless => "simulated time stood still, or it did not end in its time".into(),
         }
     }
 }

@@ -32,7 +32,11 @@ use output::Output;
 pub const EXIT_STATUS_HELP: &str = "Exit status:\n  \
     0  all that was promised and expected held\n  \
     1  something was violated, or a seed ran differently the second time, or what was to be found was not\n  \
-    2  the command line, a scenario, a plan or a history is wrong, or this build has no simulator";
+    2  the command line, a scenario, a plan or a history is wrong, or this build has no simulator\n  \
+    3  simulated time stood still: a node tries something again and again without a pause";
+
+/// The last of these.
+pub const STOOD_STILL: u8 = 3;
 
 /// Runs clusters in a bottle: whole clusters, with faults, in simulated time, from a seed
 #[derive(Parser)]

@@ -18,6 +18,7 @@ use rand::RngExt;
 use tokio::sync::{mpsc, watch};
 
 use super::observe::Names;
+use super::standstill;
 use crate::drive::recorder::Recorder;
 use crate::history::{Event, NodeEvent, RaftState, Rows, TaskRows};
 use crate::scenario::Pace;
@@ -395,6 +396,7 @@ async fn look(replica: Replica, recorder: Recorder, seen: Arc<Mutex<BTreeMap<Nod
     let mut led = 0;
     let (mut digested, mut digest_at) = (0, DIGEST_AFTER);
     for round in 1_u32.. {
+        standstill::note(recorder.now());
         let status = replica.status();
         let leadership = *replica.leadership().borrow();
         let view = replica.store().view();

@@ -10,6 +10,7 @@ mod network;
 mod observe;
 mod receiver;
 mod settle;
+mod standstill;
 mod trace;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -48,7 +49,10 @@ pub fn simulate(order: &Order) -> Simulated {
     // The plan is drawn here, so that the thread makes the same hash maps whether its plan was drawn or written by hand.
     let scenario = draw::settled(&order.scenario, order.seed);
     let plan = scenario.plan().unwrap_or_else(|| draw::plan(&scenario, scenario.start, order.seed));
-    match std::thread::spawn(move || simulate_here(&order, scenario, plan)).join() {
+    standstill::watch();
+    let simulated = std::thread::spawn(move || simulate_here(&order, scenario, plan)).join();
+    standstill::over();
+    match simulated {
         Ok(simulated) => simulated,
         Err(panic) => std::panic::resume_unwind(panic),
     }

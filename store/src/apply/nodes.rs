@@ -65,6 +65,7 @@ impl Apply<'_> {
     /// is not there. While no node is up, nobody owns them. Every move is under a new epoch. Shards that the cluster
     /// does not have are ignored.
     fn move_shards(&mut self, shards: &[(ShardId, NodeId)], place: Token) {
+        let as_listed = planted!(LostNodeGivenShards);
         let up: Vec<NodeId> = self.cached.nodes.values().filter(|node| node.up).map(|node| node.id).collect();
         let (mut moved, mut adopted) = (false, false);
         let mut give = |entry: &mut ShardOwner, owner: NodeId| {
@@ -73,13 +74,14 @@ impl Apply<'_> {
             entry.owner = owner;
             entry.epoch += 1;
         };
-        for (shard, owner) in shards.iter().filter(|(_, owner)| up.contains(owner)) {
+        for (shard, owner) in shards.iter().filter(|(_, owner)| as_listed || up.contains(owner)) {
             if let Some(entry) = self.cached.shards.shards.get_mut(usize::from(shard.0)) {
                 give(entry, *owner);
             }
         }
         let mut heirs = up.iter().copied().cycle();
-        for entry in self.cached.shards.shards.iter_mut().filter(|entry| !up.contains(&entry.owner)) {
+        let homeless = |entry: &&mut ShardOwner| !as_listed && !up.contains(&entry.owner);
+        for entry in self.cached.shards.shards.iter_mut().filter(homeless) {
             let heir = heirs.next().unwrap_or_default();
             if entry.owner != heir {
                 give(entry, heir);

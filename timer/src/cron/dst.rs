@@ -76,6 +76,9 @@ pub(super) fn next_after(pattern: &Pattern, zone: &TimeZone, dst: Dst, after: Ti
     let mut since = after;
     loop {
         let Some(found) = pattern.next(from, last_year) else {
+            if planted!(SecondPassLost) {
+                return None;
+            }
             // Nothing is left but, perhaps, the second pass of the fold that `from` lies in.
             let change = next_change(zone, since, offset).filter(|fold| rules.both_passes && fold.resumes < from)?;
             (from, since, offset) = (change.resumes, change.at, change.offset);
