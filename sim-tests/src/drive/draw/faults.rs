@@ -1,0 +1,221 @@
+//! What goes wrong.
+
+use campanile_model::{Millis, NodeId};
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+use super::QUIET_PER_CENT;
+use crate::plan::{Fault, PlannedFault, RoleOf, Who};
+use crate::scenario::{Scenario, Swarm};
+
+/// Faults drawn one after another. Which kinds there are at all is drawn first.
+pub fn swarm_faults(scenario: &Scenario, swarm: &Swarm, rng: &mut SmallRng) -> Vec<PlannedFault> {
+    let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| !APART.contains(kind) && may_draw(swarm, kind)).collect();
+    let share = rng.random_range(0.15..0.9);
+    let on: Vec<&str> = kinds.iter().copied().filter(|_| rng.random_bool(share)).collect();
+    let mut faults = Vec::new();
+    let mut replaced = 0;
+    let busy = scenario.span.0 * (100 - QUIET_PER_CENT) / 100;
+    let mut at = rng.random_range(0..swarm.every.0 * 2);
+    while at < busy && !on.is_empty() {
+        let name = on[rng.random_range(0..on.len())];
+        let lasts = rng.random_range(200..=swarm.longest.0.max(201));
+        // A cluster of three survives one lost disk at a time; the plan keeps to one in all.
+        let costly = matches!(name, "wipe_disk" | "bit_flip" | "remove_node" | "add_node");
+        if !costly || replaced == 0 {
+            replaced += u32::from(costly);
+            faults.push(PlannedFault { at: Millis(at), lasts: Some(Millis(lasts)), fault: fault(name, scenario, rng) });
+        }
+        at += rng.random_range(1..swarm.every.0 * 2);
+    }
+    faults
+}
+
+fn may_draw(swarm: &Swarm, kind: &str) -> bool {
+    swarm.kinds.is_empty() || swarm.kinds.iter().any(|wanted| wanted == kind)
+}
+
+/// Faults that a seed draws from streams of their own, at most once each and not among the others: without one of them
+/// the rest of the seed stays what it is.
+const APART: [&str; 3] = [UPGRADE, MOODY, LOSE];
+pub const UPGRADE: &str = "rolling_upgrade";
+pub const MOODY: &str = "receiver_moody";
+pub const LOSE: &str = "lose_node";
+
+fn stream(seed: u64, name: [u8; 8]) -> SmallRng {
+    SmallRng::seed_from_u64(seed ^ u64::from_be_bytes(name))
+}
+
+/// A rolling upgrade, for one seed in five.
+pub fn upgrade(scenario: &Scenario, swarm: &Swarm, seed: u64) -> Option<PlannedFault> {
+    let mut rng = stream(seed, *b"upgrade!");
+    if !may_draw(swarm, UPGRADE) || !rng.random_bool(0.2) {
+        return None;
+    }
+    let at = Millis(rng.random_range(0..scenario.span.0 * (100 - QUIET_PER_CENT) / 100));
+    let lasts = Some(Millis(rng.random_range(200..=swarm.longest.0.max(201))));
+    Some(PlannedFault { at, lasts, fault: Fault::RollingUpgrade { every: Millis(rng.random_range(500..4000)) } })
+}
+
+/// Receivers err now and then all the time, some seeds' more than others'.
+pub fn moody(swarm: &Swarm, seed: u64) -> Option<PlannedFault> {
+    let per_mille = stream(seed, *b"moods---").random_range(0..60);
+    let fault = Fault::ReceiverMoody { per_mille };
+    (per_mille > 0 && may_draw(swarm, MOODY)).then_some(PlannedFault { at: Millis(0), lasts: None, fault })
+}
+
+/// Some nodes, less than half, that stay down when the faults end. They are lost in the quiet at the end, so that all
+/// are there for the other faults.
+pub fn losses(scenario: &Scenario, swarm: &Swarm, faults: &[PlannedFault], seed: u64) -> Vec<PlannedFault> {
+    // Where members change, or are lost by hand, the rest may be needed for a majority.
+    let taken = faults.iter().any(|planned| planned.fault.changes_members() || planned.fault.name() == LOSE);
+    if taken || !may_draw(swarm, LOSE) {
+        return Vec::new();
+    }
+    let mut rng = stream(seed, *b"lost----");
+    let mut nodes: Vec<NodeId> = (1..=u64::from(scenario.nodes)).map(NodeId).collect();
+    nodes.shuffle(&mut rng);
+    nodes.truncate(rng.random_range(0..=(nodes.len() - 1) / 2));
+    let quiet = scenario.span.0 * (100 - QUIET_PER_CENT) / 100..scenario.span.0;
+    let lost = |node| PlannedFault {
+        at: Millis(rng.random_range(quiet.clone())),
+        lasts: None,
+        fault: Fault::LoseNode { node: Who::Node(node) },
+    };
+    nodes.into_iter().map(lost).collect()
+}
+
+/// Kinds that can be drawn.
+pub const KINDS: [&str; 36] = [
+    "partition",
+    "one_way",
+    "isolate",
+    "leader_in_minority",
+    "leader_in_majority",
+    "flap",
+    "swizzle",
+    "loss",
+    "delay",
+    "replay",
+    "clog",
+    "kill",
+    "power_cut",
+    "power_cut_all",
+    "rolling_restart",
+    "restart_storm",
+    "pause",
+    "terminate",
+    "slow_disk",
+    "fail_sync",
+    "disk_errors",
+    "disk_full",
+    "bit_flip",
+    "wipe_disk",
+    "clock_jump",
+    "clock_drift",
+    "clock_freeze",
+    "add_node",
+    "transfer_leader",
+    "receiver_hangs",
+    "receiver_answers",
+    "receiver_slow",
+    "receiver_gone",
+    UPGRADE,
+    MOODY,
+    LOSE,
+];
+
+fn fault(name: &str, scenario: &Scenario, rng: &mut SmallRng) -> Fault {
+    let nodes: Vec<NodeId> = (1..=u64::from(scenario.nodes)).map(NodeId).collect();
+    let node = match rng.random_range(0..3) {
+        0 => Who::Role(RoleOf::Leader),
+        1 => Who::Role(RoleOf::Follower),
+        _ => Who::Role(RoleOf::Any),
+    };
+    // Some of the nodes, and neither none nor all.
+    let some = |rng: &mut SmallRng| -> Vec<NodeId> {
+        let mut side: Vec<NodeId> = nodes.iter().copied().filter(|_| rng.random_bool(0.5)).collect();
+        if side.is_empty() {
+            side.push(nodes[0]);
+        } else if side.len() == nodes.len() {
+            side.pop();
+        }
+        side
+    };
+    let one_way = |rng: &mut SmallRng| {
+        let (from, mut to) = (some(rng), some(rng));
+        to.retain(|node| !from.contains(node));
+        if to.is_empty() {
+            to = nodes.iter().copied().filter(|node| !from.contains(node)).collect();
+        }
+        Fault::OneWay { from, to }
+    };
+    let every = Millis(rng.random_range(500..4000));
+    match name {
+        "partition" => Fault::Partition { side: some(rng) },
+        "one_way" => one_way(rng),
+        "isolate" => Fault::Isolate { node },
+        "leader_in_minority" => Fault::LeaderInMinority,
+        "leader_in_majority" => Fault::LeaderInMajority,
+        "flap" => Fault::Flap { node, every },
+        "swizzle" => Fault::Swizzle { every },
+        "loss" => Fault::Loss { per_mille: rng.random_range(1..300) },
+        "delay" => Fault::Delay { min: Millis(1), max: Millis(rng.random_range(5..300)) },
+        "replay" => Fault::Replay { per_mille: rng.random_range(1..300) },
+        "clog" => Fault::Clog { node },
+        "kill" => Fault::Kill { node },
+        "power_cut" => Fault::PowerCut { node },
+        "power_cut_all" => Fault::PowerCutAll,
+        "rolling_restart" => Fault::RollingRestart { every },
+        "restart_storm" => Fault::RestartStorm { node, every },
+        "pause" => Fault::Pause { node },
+        "terminate" => Fault::Terminate { node },
+        "slow_disk" => Fault::SlowDisk { node, sync: Millis(rng.random_range(5..400)) },
+        "fail_sync" => Fault::FailSync { node },
+        "disk_errors" => Fault::DiskErrors { node },
+        "disk_full" => Fault::DiskFull { node },
+        "bit_flip" => Fault::BitFlip { node },
+        "wipe_disk" => Fault::WipeDisk { node },
+        "clock_jump" => Fault::ClockJump { node, by_ms: wrong(rng.random_range(-3000..3000)) },
+        "clock_drift" => Fault::ClockDrift { node, ppm: wrong(rng.random_range(-20_000..20_000)) },
+        "clock_freeze" => Fault::ClockFreeze { node },
+        "add_node" => Fault::AddNode,
+        "transfer_leader" => Fault::TransferLeader,
+        "receiver_hangs" => Fault::ReceiverHangs,
+        "receiver_answers" => Fault::ReceiverAnswers { status: [500, 503, 429, 404][rng.random_range(0..4)] },
+        "receiver_slow" => Fault::ReceiverSlow { by: Millis(rng.random_range(100..5000)) },
+        _ => Fault::ReceiverGone,
+    }
+}
+
+/// A clock that is wrong by nothing is right.
+fn wrong<T: Default + PartialEq + From<u8>>(by: T) -> T {
+    if by == T::default() { T::from(1) } else { by }
+}
+
+/// How far a leader's clock may be off under these faults.
+///
+/// A leader stamps while its clock is within 500 ms of the median of the reachable nodes' and has not jumped by more
+/// than 500 ms since it was compared. So one wrong clock is bounded by both; several at a time can outvote right ones.
+pub fn clock_error_ms(faults: &[PlannedFault]) -> i64 {
+    let wrong: Vec<&PlannedFault> = faults
+        .iter()
+        .filter(|planned| {
+            matches!(planned.fault, Fault::ClockJump { .. } | Fault::ClockDrift { .. } | Fault::ClockFreeze { .. })
+        })
+        .collect();
+    let end = |planned: &PlannedFault| planned.lasts.map_or(u64::MAX, |lasts| planned.at.0.saturating_add(lasts.0));
+    // Comparisons made under one fault may still count in the seconds after it.
+    let aftermath_ms = 2000;
+    let overlap = wrong.iter().enumerate().any(|(i, one)| {
+        wrong[i + 1..].iter().any(|other| {
+            one.at.0 <= end(other).saturating_add(aftermath_ms) && other.at.0 <= end(one).saturating_add(aftermath_ms)
+        })
+    });
+    match wrong.len() {
+        0 => 0,
+        _ if overlap => 4000,
+        _ => 1100,
+    }
+}
