@@ -19,6 +19,7 @@ fn history(events: Vec<(u64, Event)>) -> History {
             nodes: vec![NodeId(1), NodeId(2), NodeId(3)],
             clock_error_ms: 0,
             lateness_bound_ms: 5000,
+            webhook_secret: None,
             left_out: Vec::new(),
         },
         events: events.into_iter().map(|(ms, event)| Timed { t: ms * 1000, event }).collect(),

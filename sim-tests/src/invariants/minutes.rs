@@ -40,6 +40,7 @@ pub fn empty() -> History {
         nodes: vec![NodeId(1)],
         clock_error_ms: 0,
         lateness_bound_ms: 10_000,
+        webhook_secret: None,
         left_out: Vec::new(),
     };
     History { header, events: Vec::new() }

@@ -155,6 +155,7 @@ impl Script {
             nodes: vec![NodeId(1), NodeId(2), NodeId(3)],
             clock_error_ms: 0,
             lateness_bound_ms: 2000,
+            webhook_secret: None,
             left_out: Vec::new(),
         };
         Self { t: 0, history: History { header, events: Vec::new() } }

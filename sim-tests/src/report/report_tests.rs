@@ -17,6 +17,7 @@ fn history() -> History {
         nodes: vec![NodeId(1)],
         clock_error_ms: 0,
         lateness_bound_ms: 5000,
+        webhook_secret: None,
         left_out: Vec::new(),
     };
     History { header, events: Vec::new() }

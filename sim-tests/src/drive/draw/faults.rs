@@ -43,7 +43,7 @@ pub const UPGRADE: &str = "rolling_upgrade";
 pub const MOODY: &str = "receiver_moody";
 pub const LOSE: &str = "lose_node";
 
-fn stream(seed: u64, name: [u8; 8]) -> SmallRng {
+pub fn stream(seed: u64, name: [u8; 8]) -> SmallRng {
     SmallRng::seed_from_u64(seed ^ u64::from_be_bytes(name))
 }
 

@@ -5,8 +5,8 @@ mod operations;
 mod spec;
 
 use campanile_model::{Millis, Target, TaskSpec, Timestamp};
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::history::Action;
 use crate::plan::{DrawnPlan, PlannedOperation};
@@ -16,21 +16,36 @@ pub use faults::{KINDS, clock_error_ms};
 /// Of the scenario's span, the end that is left free of new faults and operations.
 const QUIET_PER_CENT: u64 = 5;
 
-/// Half a minute before the clocks of Berlin go back, in October 2026.
-const BEFORE_A_FOLD: Timestamp = Timestamp::from_millis(1_792_889_970_000);
-/// So many seeds of four begin there, unless the scenario says when it begins.
-const FOLDS_OF_FOUR: u64 = 1;
+/// Half a minute before clocks change: in Berlin back (2026-10-25) and forward (2027-03-28), in New York back
+/// (2026-11-01) and forward (2027-03-14), and on Lord Howe by half an hour back (2027-04-03).
+const NIGHTS: [Timestamp; 5] = [
+    Timestamp::from_millis(1_792_889_970_000),
+    Timestamp::from_millis(1_806_195_570_000),
+    Timestamp::from_millis(1_793_512_770_000),
+    Timestamp::from_millis(1_805_007_570_000),
+    Timestamp::from_millis(1_806_764_370_000),
+];
+/// One seed of so many begins in one of them, unless the scenario says when it begins.
+const NIGHTS_EVERY: u64 = 4;
 
 /// When a scenario begins under a seed, where the clock can be chosen.
 pub fn start(scenario: &Scenario, seed: u64) -> Timestamp {
     let free = scenario.swarm.is_some() && scenario.start == Scenario::default().start;
-    if free && seed % 4 < FOLDS_OF_FOUR { BEFORE_A_FOLD } else { scenario.start }
+    let night = NIGHTS[(seed / NIGHTS_EVERY % NIGHTS.len() as u64) as usize];
+    if free && seed.is_multiple_of(NIGHTS_EVERY) { night } else { scenario.start }
+}
+
+/// What nodes sign with for tasks that have no secret of their own, under one seed in three.
+pub fn webhook_secret(seed: u64) -> Option<String> {
+    let signs = faults::stream(seed, *b"secrets-").random_bool(1.0 / 3.0);
+    signs.then(|| "whsec_bm9kZXMgc2lnbiB3aXRoIHRoaXMgb25l".to_owned())
 }
 
 /// The plan of a scenario under a seed, when its workload begins at `start`.
 pub fn plan(scenario: &Scenario, start: Timestamp, seed: u64) -> DrawnPlan {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut operations = operations::operations(scenario, start, &mut rng);
+    // From a stream of their own, so that what is asked for and what goes wrong change apart.
+    let mut operations = operations::operations(scenario, start, &mut faults::stream(seed, *b"requests"));
     operations.sort_by_key(|operation| operation.at);
     let mut faults = scenario.faults.clone();
     if let Some(swarm) = &scenario.swarm {
@@ -67,7 +82,7 @@ pub fn all_operations(scenario: &Scenario, planned: Vec<PlannedOperation>, recei
 
 fn redirect_all(action: &mut Action, receiver: &str) {
     match action {
-        Action::Put { spec, .. } => redirect(spec, receiver),
+        Action::Put { spec, .. } | Action::PutBad { spec, .. } => redirect(spec, receiver),
         Action::Batch { lines } => lines.iter_mut().for_each(|line| redirect_all(line, receiver)),
         _ => {}
     }
@@ -144,7 +159,7 @@ mod tests {
             assert_eq!((&written.workload.tasks, written.span), (&whole.workload.tasks, whole.span));
             assert_eq!(written_out(&written, seed), written);
         }
-        // One seed in four begins in a night in which the clocks go back. The swarm, which says so, is not in it any more.
+        // One seed in four begins in a night in which clocks change. The swarm, which says so, is not in it any more.
         assert_ne!(super::start(&whole, 3), super::start(&whole, 4));
     }
 }
