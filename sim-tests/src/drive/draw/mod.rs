@@ -1,5 +1,7 @@
 //! Draws a plan from a seed: who asks for what, and what goes wrong. The same for simulated nodes and real ones.
 
+#[cfg(test)]
+mod coverage_tests;
 mod faults;
 mod operations;
 mod spec;
