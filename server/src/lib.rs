@@ -36,5 +36,10 @@ pub fn check_definition(
     api::definition::check(spec, now)
 }
 
+/// The OpenAPI document of this build, as it is served: what there is to ask for.
+pub fn openapi() -> serde_json::Result<serde_json::Value> {
+    api::openapi::value()
+}
+
 /// The namespace that exists.
 pub const DEFAULT_NAMESPACE: &str = "default";

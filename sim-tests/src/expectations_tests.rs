@@ -20,6 +20,7 @@ fn history(events: Vec<(u64, Event)>) -> History {
             clock_error_ms: 0,
             lateness_bound_ms: 5000,
             bounds: Default::default(),
+            webhook_secret: None,
             left_out: Vec::new(),
         },
         events: events.into_iter().map(|(ms, event)| Timed { t: ms * 1000, event }).collect(),

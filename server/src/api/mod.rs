@@ -9,7 +9,7 @@ mod batch;
 mod cluster;
 pub mod definition;
 mod extract;
-mod openapi;
+pub mod openapi;
 pub mod problem;
 mod runs;
 mod tasks;

@@ -35,6 +35,11 @@ pub async fn document() -> Json<utoipa::openapi::OpenApi> {
     Json(Document::openapi())
 }
 
+/// The same, for whoever walks through it.
+pub fn value() -> serde_json::Result<serde_json::Value> {
+    serde_json::to_value(Document::openapi())
+}
+
 /// The page of an error code.
 pub async fn error_page(Segments(code): Segments<String>) -> Response {
     let Some(code) = Code::ALL.into_iter().find(|known| known.as_str() == code) else {

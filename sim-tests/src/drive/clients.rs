@@ -1,16 +1,16 @@
 //! Clients: send what the plan says when it says so, to the node it says, once, and write down what they learn.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use campanile_client::{Client, Condition, DeleteTask, Error, ErrorKind, NamedTask, RunsOnDelete};
+use campanile_client::{Client, Condition, DeleteTask, Error, ErrorKind, NamedTask, RunQuery, RunsOnDelete};
 use campanile_model::api::BatchLine;
-use campanile_model::{NodeId, TaskSpec};
+use campanile_model::{NodeId, RunId, TaskSpec};
 
 use super::recorder::Recorder;
-use crate::history::{Action, Event, Outcome};
+use crate::history::{Action, Event, Outcome, UNNAMED};
 use crate::plan::PlannedOperation;
 
 /// How long a client waits for an answer.
@@ -23,11 +23,19 @@ pub struct Clients {
     /// API addresses, host and port.
     nodes: Arc<BTreeMap<NodeId, String>>,
     next: Arc<AtomicU64>,
+    heard: Arc<Mutex<Heard>>,
+}
+
+/// What clients have learned that a plan cannot know: the ids of tasks without a name, and runs.
+#[derive(Default)]
+struct Heard {
+    unnamed: BTreeMap<u32, String>,
+    runs: BTreeMap<String, RunId>,
 }
 
 impl Clients {
     pub fn new(recorder: Recorder, nodes: BTreeMap<NodeId, String>) -> Self {
-        Self { recorder, nodes: Arc::new(nodes), next: Arc::new(AtomicU64::new(1)) }
+        Self { recorder, nodes: Arc::new(nodes), next: Arc::new(AtomicU64::new(1)), heard: Arc::default() }
     }
 
     /// Does what is planned, each operation when its time has come and in a task of its own, so that a slow answer holds
@@ -44,16 +52,62 @@ impl Clients {
         }
     }
 
-    /// One request to one node, never repeated.
-    async fn perform(&self, client: u32, node: NodeId, action: Action) {
+    /// One request to one node, never repeated; none where it is about what the client has not heard of.
+    async fn perform(&self, client: u32, node: NodeId, planned: Action) {
+        let Some(action) = self.resolved(client, node, planned).await else { return };
         let op = self.next.fetch_add(1, Ordering::Relaxed);
         self.recorder.record(Event::Invoke { op, client, node, action: action.clone() });
         let address = self.nodes.get(&node).map_or("", String::as_str);
         let outcome = match connect(address) {
-            Ok(to) => ask(&to, action).await.unwrap_or_else(|error| learned(&error)),
+            Ok(to) => ask(&to, action.clone()).await.unwrap_or_else(|error| learned(&error)),
             Err(error) => Outcome::Unknown { reason: error.to_string() },
         };
+        self.hear(client, &action, &outcome);
         self.recorder.record(Event::Return { op, outcome });
+    }
+}
+
+impl Clients {
+    fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is really sent.
+    async fn resolved(&self, client: u32, node: NodeId, planned: Action) -> Option<Action> {
+        let action = if planned.task_name() == Some(UNNAMED) {
+            let id = self.heard().unnamed.get(&client).cloned()?;
+            planned.of_task(id)
+        } else {
+            planned
+        };
+        match action {
+            Action::CancelRunOf { name } => Some(Action::CancelRun { run: self.run_of(node, name).await? }),
+            Action::GetRunOf { name } => Some(Action::GetRun { run: self.run_of(node, name).await? }),
+            action => Some(action),
+        }
+    }
+
+    /// One that a trigger's answer has told, once; else the newest in the list.
+    async fn run_of(&self, node: NodeId, name: String) -> Option<RunId> {
+        let told = self.heard().runs.remove(&name);
+        if told.is_some() {
+            return told;
+        }
+        let to = connect(self.nodes.get(&node)?).ok()?;
+        let page = to.list_runs(&name, &RunQuery { limit: Some(1), ..RunQuery::default() }).await.ok()?;
+        page.items.first().map(|run| run.id)
+    }
+
+    fn hear(&self, client: u32, action: &Action, outcome: &Outcome) {
+        match (action, outcome) {
+            (Action::Put { name, .. }, Outcome::Written { task }) if name.is_empty() => {
+                self.heard().unnamed.insert(client, task.id.to_string());
+            }
+            (Action::Trigger { name, .. }, Outcome::Triggered { triggered }) => {
+                self.heard().runs.insert(name.clone(), triggered.run);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -82,9 +136,10 @@ async fn ask(to: &Client, action: Action) -> Result<Outcome, Error> {
             };
             Outcome::Written { task }
         }
+        Action::PutBad { name, spec } => Outcome::Written { task: to.put_task(&name, &spec, Condition::None).await? },
         Action::Batch { lines } => {
             let tasks = lines.into_iter().filter_map(|line| match line {
-                Action::Put { name, spec, .. } => Some(named(name, *spec)),
+                Action::Put { name, spec, .. } | Action::PutBad { name, spec } => Some(named(name, *spec)),
                 _ => None,
             });
             let answers = to.create_batch(&tasks.collect::<Vec<_>>()).await?;
@@ -103,6 +158,8 @@ async fn ask(to: &Client, action: Action) -> Result<Outcome, Error> {
         Action::Get { name } => Outcome::Read { task: Box::new(to.get_task(&name).await?) },
         Action::CancelRun { run } => Outcome::Run { run: Box::new(to.cancel_run(run).await?) },
         Action::GetRun { run } => Outcome::Run { run: Box::new(to.get_run(run).await?) },
+        // Resolved before they are sent.
+        Action::CancelRunOf { .. } | Action::GetRunOf { .. } => Outcome::Unknown { reason: "not sent".into() },
     })
 }
 

@@ -6,5 +6,6 @@
 pub mod clients;
 pub mod draw;
 pub mod final_state;
+mod mood;
 pub mod receiver;
 pub mod recorder;

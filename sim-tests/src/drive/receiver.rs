@@ -4,14 +4,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use campanile_model::NodeId;
-use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt, Full};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use rand::RngExt;
 use rand::rngs::SmallRng;
 
+use super::mood::{Answer, AnswerBody, Kind};
 use super::recorder::Recorder;
 use crate::history::{self, Delivery, Event};
 
@@ -25,6 +25,9 @@ pub enum Mood {
     /// Takes no request at all.
     Gone,
 }
+
+/// A header larger than any client reads, for heads without end.
+const LARGE_HEADER: usize = 16 << 10;
 
 /// The receiver. Clones are the same.
 #[derive(Clone)]
@@ -64,9 +67,9 @@ impl Receiver {
     }
 
     /// Answers a request that came from a node.
-    pub async fn answer(&self, request: Request<Incoming>, from: NodeId) -> Result<Response<Full<Bytes>>, String> {
-        let mood = self.draw_mood();
-        if mood == Mood::Gone {
+    pub async fn answer(&self, request: Request<Incoming>, from: NodeId) -> Result<Response<AnswerBody>, String> {
+        let answer = self.draw(request.uri().path());
+        if self.state().mood == Mood::Gone {
             return Err("nobody is there".into());
         }
         let number = {
@@ -79,38 +82,60 @@ impl Receiver {
         let mut delivery = delivery(&head.headers, number, from).ok_or("a webhook without our headers")?;
         delivery.request = Some(Box::new(as_it_came(&head, &body)));
         self.recorder.record(Event::Deliver(delivery));
-        let status = match mood {
-            Mood::Hangs | Mood::Gone => return std::future::pending().await,
-            Mood::Slow(by) => {
-                tokio::time::sleep(by).await;
-                200
+        match answer {
+            Answer::Silence => std::future::pending().await,
+            Answer::Reset => {
+                self.recorder.record(Event::Reset { delivery: number });
+                Err("the receiver ends the connection".into())
             }
-            Mood::Answers(status) => status,
-            Mood::Fine => 200,
-        };
-        self.recorder.record(Event::Answer { delivery: number, status, retry_after: None });
-        let mut response = Response::new(Full::new(Bytes::new()));
-        *response.status_mut() = http::StatusCode::from_u16(status).map_err(|error| error.to_string())?;
-        Ok(response)
+            Answer::EndlessHead => endless_head(),
+            Answer::Says { status, after, retry_after, body } => {
+                if !after.is_zero() {
+                    tokio::time::sleep(after).await;
+                }
+                let retry_after = retry_after.map(|wait| wait.text(sent_at(&head.headers)));
+                let mut response = Response::new(body);
+                *response.status_mut() = StatusCode::from_u16(status).map_err(|error| error.to_string())?;
+                if let Some(text) = &retry_after {
+                    let value = HeaderValue::from_str(text).map_err(|error| error.to_string())?;
+                    response.headers_mut().insert(RETRY_AFTER, value);
+                }
+                self.recorder.record(Event::Answer { delivery: number, status, retry_after });
+                Ok(response)
+            }
+        }
     }
 
-    fn draw_mood(&self) -> Mood {
+    /// What everybody gets at the moment; else what this kind of receiver gives; else, now and then, whatever there is.
+    fn draw(&self, path: &str) -> Answer {
         let state = self.state();
         let mut rng: SmallRng = rand::make_rng();
-        if state.mood != Mood::Fine || rng.random_range(0..1000) >= state.moody_per_mille {
-            return state.mood;
-        }
-        match rng.random_range(0..6) {
-            0 => Mood::Hangs,
-            1 | 2 => Mood::Slow(Duration::from_millis(rng.random_range(50..3000))),
-            3 => Mood::Answers(500),
-            4 => Mood::Answers(503),
-            _ => Mood::Answers(400),
+        match state.mood {
+            Mood::Hangs | Mood::Gone => Answer::Silence,
+            Mood::Answers(status) => Answer::status(status),
+            Mood::Slow(by) => Answer::slowly(by),
+            Mood::Fine => Kind::of(path).answer(&mut rng, state.moody_per_mille),
         }
     }
 }
 
-fn as_it_came(head: &http::request::Parts, body: &Bytes) -> history::Request {
+/// Headers over headers: a client that keeps them all has no bound.
+fn endless_head() -> Result<Response<AnswerBody>, String> {
+    let mut response = Response::new(AnswerBody::empty());
+    let value = HeaderValue::from_str(&"x".repeat(LARGE_HEADER)).map_err(|error| error.to_string())?;
+    for number in 0..40 {
+        let name = HeaderName::from_bytes(format!("x-more-{number}").as_bytes()).map_err(|error| error.to_string())?;
+        response.headers_mut().insert(name, value.clone());
+    }
+    Ok(response)
+}
+
+/// When the request was sent, in seconds since 1970, by the sender's clock.
+fn sent_at(headers: &HeaderMap) -> i64 {
+    headers.get("webhook-timestamp").and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
+}
+
+fn as_it_came(head: &http::request::Parts, body: &bytes::Bytes) -> history::Request {
     let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
     let headers = head.headers.iter().filter(|(name, _)| !["host", "content-length"].contains(&name.as_str()));
     let headers = headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()));

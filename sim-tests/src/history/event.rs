@@ -40,6 +40,9 @@ pub struct Header {
     /// Bounds of the product that were other than usual: whoever judges by a bound asks [`Header::bound`].
     #[serde(default, skip_serializing_if = "Bounds::is_empty")]
     pub bounds: Bounds,
+    /// What nodes sign with for tasks that have no secret of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_secret: Option<String>,
     /// Faults that were asked for and could not be done, or not as asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
@@ -279,6 +282,10 @@ pub struct TaskRows {
     pub versions: u64,
 }
 
+/// In a plan: the latest task without a name that the client has heard of. In a history stands the task's id, by which
+/// it is addressed.
+pub const UNNAMED: &str = "?";
+
 /// What a client asks for. Tasks are of the namespace `default`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
@@ -294,7 +301,12 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         idempotency_key: Option<String>,
     },
-    /// `POST tasks:batch`: each line a [`Action::Put`] that only creates.
+    /// A put that has to be refused for what it says.
+    PutBad {
+        name: String,
+        spec: Box<TaskSpec>,
+    },
+    /// `POST tasks:batch`: each line a [`Action::Put`] that only creates, or an [`Action::PutBad`].
     Batch {
         lines: Vec<Action>,
     },
@@ -329,6 +341,14 @@ pub enum Action {
     GetRun {
         run: RunId,
     },
+    /// In a plan: a [`Action::CancelRun`] of a run of this task that the client has heard of by then.
+    CancelRunOf {
+        name: String,
+    },
+    /// In a plan, likewise.
+    GetRunOf {
+        name: String,
+    },
 }
 
 impl Action {
@@ -336,6 +356,9 @@ impl Action {
     pub fn task_name(&self) -> Option<&str> {
         match self {
             Self::Put { name, .. }
+            | Self::PutBad { name, .. }
+            | Self::CancelRunOf { name }
+            | Self::GetRunOf { name }
             | Self::Pause { name, .. }
             | Self::Resume { name, .. }
             | Self::Delete { name, .. }
@@ -343,6 +366,23 @@ impl Action {
             | Self::Get { name } => Some(name),
             Self::Batch { .. } | Self::CancelRun { .. } | Self::GetRun { .. } => None,
         }
+    }
+
+    /// The same about another task.
+    pub fn of_task(mut self, other: String) -> Self {
+        match &mut self {
+            Self::Put { name, .. }
+            | Self::PutBad { name, .. }
+            | Self::CancelRunOf { name }
+            | Self::GetRunOf { name }
+            | Self::Pause { name, .. }
+            | Self::Resume { name, .. }
+            | Self::Delete { name, .. }
+            | Self::Trigger { name, .. }
+            | Self::Get { name } => *name = other,
+            Self::Batch { .. } | Self::CancelRun { .. } | Self::GetRun { .. } => {}
+        }
+        self
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use campanile_model::sim::Bound;
-use campanile_model::{Origin, RunId, limits};
+use campanile_model::{Origin, RunId, TaskId, limits};
 
 use super::operations::{Operation, operations};
 use super::{finding, violation};
@@ -134,7 +134,9 @@ fn one_effect(history: &History, operations: &[Operation], window: &Window, viol
     let mut asked: BTreeMap<&str, Asked> = BTreeMap::new();
     let mut key_until: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for operation in operations.iter().filter(|operation| operation.refused().is_none()) {
-        let Some(name) = operation.name() else { continue };
+        // Those without a name count together: whose answer was lost created one too.
+        let created_unnamed = operation.action.task_name() == Some("");
+        let Some(name) = operation.name().or(created_unnamed.then_some("")) else { continue };
         if let Some(key) = operation.key() {
             let until = key_until.entry((name, key)).or_default();
             // Without an answer it may have been accepted until the end.
@@ -143,7 +145,7 @@ fn one_effect(history: &History, operations: &[Operation], window: &Window, viol
             }
             *until = operation.invoked + window.surely;
         }
-        let asked = asked.entry(name).or_default();
+        let asked = asked.entry(if created_unnamed { "" } else { name }).or_default();
         match operation.action {
             Action::Trigger { .. } => asked.triggers += 1,
             Action::Put { .. } => asked.puts += 1,
@@ -156,7 +158,8 @@ fn one_effect(history: &History, operations: &[Operation], window: &Window, viol
     for timed in &history.events {
         match &timed.event {
             Event::Task(row) if names.insert(row.task, row.name.as_str()).is_none() => {
-                *created.entry(&row.name).or_default() += 1;
+                let name = if row.name.parse::<TaskId>().is_ok() { "" } else { row.name.as_str() };
+                *created.entry(name).or_default() += 1;
             }
             Event::Run(row) if matches!(row.occurrence.origin, Origin::Manual(_)) => {
                 if let Some(name) = names.get(&row.occurrence.task) {

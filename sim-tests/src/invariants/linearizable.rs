@@ -91,7 +91,7 @@ fn calls<'h>(operations: &[Operation<'h>], remembered: u64) -> Vec<Call<'h>> {
         let Operation { id, action, mut invoked, returned, outcome } = *operation;
         match outcome {
             Some(Outcome::Refused { code, .. }) if !model::TELLING.contains(&code.as_str()) => continue,
-            None if matches!(action, Action::Get { .. }) => continue,
+            None if matches!(action, Action::Get { .. } | Action::PutBad { .. }) => continue,
             _ => {}
         }
         let refused = operation.refused().is_some();
@@ -195,6 +195,7 @@ fn search(model: &Model, calls: &[Call], bound: usize) -> Found {
 fn brief(action: &Action) -> &'static str {
     match action {
         Action::Put { .. } => "put",
+        Action::PutBad { .. } => "put of what is to be refused",
         Action::Batch { .. } => "batch",
         Action::Pause { .. } => "pause",
         Action::Resume { .. } => "resume",
@@ -203,6 +204,7 @@ fn brief(action: &Action) -> &'static str {
         Action::Get { .. } => "get",
         Action::CancelRun { .. } => "cancel run",
         Action::GetRun { .. } => "get run",
+        Action::CancelRunOf { .. } | Action::GetRunOf { .. } => "of a plan",
     }
 }
 

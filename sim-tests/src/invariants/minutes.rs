@@ -41,6 +41,7 @@ pub fn empty() -> History {
         clock_error_ms: 0,
         lateness_bound_ms: 10_000,
         bounds: Default::default(),
+        webhook_secret: None,
         left_out: Vec::new(),
     };
     History { header, events: Vec::new() }

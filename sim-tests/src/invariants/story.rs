@@ -300,7 +300,9 @@ impl<'h> Specs<'h> {
             return vec![spec];
         }
         let mut found: Vec<&TaskSpec> = Vec::new();
-        for (sent, spec) in self.unanswered.get(name).into_iter().flatten() {
+        // One that is called by its id may have been created without a name.
+        let unnamed = self.unanswered.get("").filter(|_| name.parse::<TaskId>().is_ok());
+        for (sent, spec) in self.unanswered.get(name).into_iter().chain(unnamed).flatten() {
             if *sent <= t && !found.contains(spec) {
                 found.push(spec);
             }

@@ -157,6 +157,7 @@ impl Script {
             clock_error_ms: 0,
             lateness_bound_ms: 2000,
             bounds: Default::default(),
+            webhook_secret: None,
             left_out: Vec::new(),
         };
         Self { t: 0, history: History { header, events: Vec::new() } }

@@ -149,6 +149,7 @@ async fn run(order: &RealOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Driven> {
         clock_error_ms: clock_error_ms(&recorder, epoch),
         lateness_bound_ms: LATENESS_BOUND.0.cast_signed(),
         bounds: Default::default(),
+        webhook_secret: None,
         left_out: reach.into_left_out(),
     };
     Ok(Driven { history: History { header, events: recorder.take() }, plan })

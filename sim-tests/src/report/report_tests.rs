@@ -18,6 +18,7 @@ fn history() -> History {
         clock_error_ms: 0,
         lateness_bound_ms: 5000,
         bounds: Default::default(),
+        webhook_secret: None,
         left_out: Vec::new(),
     };
     History { header, events: Vec::new() }

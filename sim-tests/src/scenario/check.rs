@@ -7,7 +7,7 @@ use campanile_server::check_definition;
 
 use super::{DRAWN, Scenario, faults, nearest};
 use crate::drive::draw;
-use crate::history::Action;
+use crate::history::{Action, UNNAMED};
 use crate::plan::{Fault as Kind, PlannedFault, RoleOf, Who};
 
 /// What is wrong, and where.
@@ -160,7 +160,7 @@ fn workload(scenario: &Scenario) -> Result {
         for action in puts {
             let Action::Put { name, spec, .. } = action else { continue };
             // The cluster names those without a name.
-            let checked = if name.is_empty() { "unnamed" } else { name };
+            let checked = if name.is_empty() || name == UNNAMED { "unnamed" } else { name };
             definition(scenario, checked, spec)
                 .map_err(|message| Fault { path: place("action"), message: format!("task {name:?}: {message}") })?;
         }

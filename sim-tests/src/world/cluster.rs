@@ -71,6 +71,8 @@ pub struct Host {
 pub struct Cluster {
     pub hosts: BTreeMap<NodeId, Host>,
     pub founders: u32,
+    /// What nodes sign with for tasks that have no secret.
+    pub webhook_secret: Option<String>,
     pace: Pace,
     recorder: Recorder,
     names: Names,
@@ -107,7 +109,21 @@ impl Cluster {
         let (ended, endings) = mpsc::unbounded_channel();
         let seen = Arc::default();
         let hosts = BTreeMap::new();
-        (Self { hosts, founders, pace, recorder, names, ended, seen, wall_shift_ms, newest_build: 0 }, endings)
+        (
+            Self {
+                hosts,
+                founders,
+                webhook_secret: None,
+                pace,
+                recorder,
+                names,
+                ended,
+                seen,
+                wall_shift_ms,
+                newest_build: 0,
+            },
+            endings,
+        )
     }
 
     /// Builds a machine with an empty disk and starts the node on it.
@@ -202,7 +218,7 @@ impl Cluster {
             catch_up_rate: 2000,
             http_connections: 512,
             http_connections_per_host: 64,
-            webhook_secret: None,
+            webhook_secret: self.webhook_secret.clone(),
             min_free_disk_bytes: 1 << 20,
             drain_timeout: Duration::from_secs(30),
         }

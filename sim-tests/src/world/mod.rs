@@ -59,6 +59,7 @@ pub fn simulate(order: &Order) -> Simulated {
 }
 
 fn simulate_here(order: &Order, scenario: Scenario, plan: DrawnPlan) -> Simulated {
+    let webhook_secret = draw::webhook_secret(order.seed);
     let runtime = Runtime::with_seed_and_config(order.seed, madsim::Config::default());
     // The command line refuses names there are not.
     sim::plant(order.planted.as_deref().and_then(Bug::by_name));
@@ -69,7 +70,7 @@ fn simulate_here(order: &Order, scenario: Scenario, plan: DrawnPlan) -> Simulate
     let clock_error_ms = draw::clock_error_ms(&plan.faults);
     let allocated = allocator::allocations();
     let Ran { events, messages, network_messages, simulated, disks } =
-        runtime.block_on(World::run(scenario.clone(), plan));
+        runtime.block_on(World::run(scenario.clone(), plan, webhook_secret.clone()));
     let disk = |of: fn(&DiskWork) -> u64| disks.iter().map(of).sum();
     let work = Work {
         entries: events.iter().filter(|timed| matches!(timed.event, Event::Entry { .. })).count() as u64,
@@ -94,6 +95,7 @@ fn simulate_here(order: &Order, scenario: Scenario, plan: DrawnPlan) -> Simulate
         clock_error_ms,
         lateness_bound_ms: lateness_bound(&scenario).0 as i64,
         bounds,
+        webhook_secret,
         left_out: Vec::new(),
     };
     let trace_hash = trace::trace_hash(&events, network_messages);
@@ -131,13 +133,14 @@ struct Ran {
 }
 
 impl World {
-    async fn run(scenario: Scenario, plan: DrawnPlan) -> Ran {
+    async fn run(scenario: Scenario, plan: DrawnPlan, webhook_secret: Option<String>) -> Ran {
         let started = tokio::time::Instant::now();
         let recorder = Recorder::since(started);
         let names = Names::default();
         let gauges = observe::start(recorder.clone(), names.clone());
         let shift = scenario.start.as_millis() - wall_ms();
         let (mut cluster, endings) = Cluster::new(scenario.nodes, scenario.pace, recorder.clone(), names, shift);
+        cluster.webhook_secret = webhook_secret;
         let receiver = start_receiver(recorder.clone());
         for id in 1..=u64::from(scenario.nodes) {
             cluster.add(NodeId(id));

@@ -172,7 +172,8 @@ fn task_row(index: u64, task: &TaskState) -> TaskRow {
     TaskRow {
         index,
         task: task.id,
-        name: task.name.clone(),
+        // As clients see it: a task without a name is called by its id.
+        name: if task.name.is_empty() { task.id.to_string() } else { task.name.clone() },
         version: task.version,
         status: task.status,
         next: task.next.map(Into::into),

@@ -135,9 +135,10 @@ fn answered(state: &State, action: &Action, outcome: &Outcome, specs: &[&TaskSpe
     }
 }
 
-/// A write with an idempotency key is a `POST`, which creates.
+/// A write with an idempotency key, or without a name, is a `POST`, which creates.
 fn creates_only(action: &Action) -> bool {
-    matches!(action, Action::Put { create_only, idempotency_key, .. } if *create_only || idempotency_key.is_some())
+    matches!(action, Action::Put { name, create_only, idempotency_key, .. }
+        if *create_only || idempotency_key.is_some() || name.is_empty())
 }
 
 fn wanted_version(action: &Action) -> Option<u32> {
