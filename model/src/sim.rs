@@ -147,6 +147,13 @@ mod simulated {
             SentTwice, "sent_twice", "an attempt is sent twice";
             OccurrenceSkipped, "occurrence_skipped", "an interval is passed over now and then";
             DstTwice, "dst_twice", "a fixed time in a fold runs in both passes";
+            FinalIsRetried, "final_is_retried", "an answer that ends a run is tried again";
+            TimeoutTripled, "timeout_tripled", "an attempt may last three times as long as it may";
+            SentAfterEnd, "sent_after_end", "an attempt that is abandoned is sent once more";
+            JitterForgotten, "jitter_forgotten", "a back-off is not drawn but the middle of its range";
+            RetryWithoutBody, "retry_without_body", "a retry is sent without the payload";
+            TriggerUsesRemaining, "trigger_uses_remaining", "a manual trigger counts against remaining";
+            TrimsTheYoung, "trims_the_young", "retention does not look at how old a run is";
         }
     }
 
