@@ -227,6 +227,13 @@ mod simulated {
             LateBeatCounts, "late_beat_counts", "what a beat says of clocks counts from when it arrives, even late or a second time";
             DrainIgnoresFailure, "drain_ignores_failure", "a node that drains goes on without consensus when its disk fails";
             SecondPassLost, "second_pass_lost", "the second pass of a schedule's very last time is lost";
+            FinalIsRetried, "final_is_retried", "an answer that ends a run is tried again";
+            TimeoutTripled, "timeout_tripled", "an attempt may last three times as long as it may";
+            SentAfterEnd, "sent_after_end", "an attempt that is abandoned is sent once more";
+            JitterForgotten, "jitter_forgotten", "a back-off is not drawn but the middle of its range";
+            RetryWithoutBody, "retry_without_body", "a retry is sent without the payload";
+            TriggerUsesRemaining, "trigger_uses_remaining", "a manual trigger counts against remaining";
+            TrimsTheYoung, "trims_the_young", "retention does not look at how old a run is";
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use campanile_model::{
-    Command, Millis, Reply, RunState, TaskId, TaskState, Timer, Timestamp, bound, filled, limits, sometimes,
+    Command, Millis, Reply, RunState, TaskId, TaskState, Timer, Timestamp, bound, filled, limits, planted, sometimes,
 };
 use campanile_raft::{Lane, rt};
 use campanile_store::{StoreResult, TimerRow, View};
@@ -117,13 +117,20 @@ fn trim_before(view: &View, task: TaskId, now: Timestamp) -> StoreResult<Option<
     if beyond_last == 0 {
         return Ok(None);
     }
-    let too_old = now.saturating_sub(retention.age);
+    let too_old = if planted!(TrimsTheYoung) { now } else { now.saturating_sub(retention.age) };
     // A live run may hold back more lines than are ever kept; what lies beyond them is for a later look.
     let oldest = view.oldest_ledger_rows(task, beyond_last.min(limits::LEDGER_LINES) as usize)?;
+    // So many of the last runs are kept, however many lines of what did not fire stand between them.
+    let fired = state.tally.fired.saturating_sub(state.folded.fired + u64::from(state.one_shot_run.is_some()));
+    let mut may_go = fired.saturating_sub(u64::from(retention.runs));
     let before = oldest
         .iter()
         .enumerate()
-        .take_while(|(position, line)| (*position as u32) < beyond_limit || line.last < too_old)
+        .take_while(|(position, line)| {
+            let is_kept = line.run.is_some() && may_go == 0;
+            may_go = may_go.saturating_sub(u64::from(line.run.is_some()));
+            (*position as u32) < beyond_limit || (line.last < too_old && !is_kept)
+        })
         .last()
         .map(|(_, line)| line.last.saturating_add(Millis(1)));
     Ok(before)

@@ -18,7 +18,7 @@ pub(crate) fn delay(retry: &Retry, attempt: u32, draw: u64, asked: Option<Millis
             break;
         }
     }
-    let spread = scale(delay, retry.jitter);
+    let spread = if planted!(JitterForgotten) { 0 } else { scale(delay, retry.jitter) };
     // Evenly in [delay - spread, delay + spread].
     let jittered = delay.saturating_sub(spread).saturating_add(draw % (2 * spread + 1));
     Millis(jittered.max(asked.map_or(0, |asked| asked.min(RETRY_AFTER_MAX).0)))

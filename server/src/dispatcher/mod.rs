@@ -360,7 +360,12 @@ impl Dispatcher {
             }
             let line = tokio::select! {
                 biased;
-                _ = &mut abandoned => None,
+                _ = &mut abandoned => {
+                    if planted!(SentAfterEnd) {
+                        client.deliver(&attempt).await;
+                    }
+                    None
+                }
                 line = async {
                     if planted!(SentTwice) {
                         client.deliver(&attempt).await;

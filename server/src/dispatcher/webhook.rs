@@ -68,7 +68,7 @@ impl WebhookClient {
         let Target::Http(target) = &attempt.spec.target;
         let ended = match self.request(attempt, target) {
             Err(error) => Ended { result: Outcome::Failed, status: None, error },
-            Ok(request) => match rt::timeout(attempt.spec.timeout.to_std(), self.exchange(request)).await {
+            Ok(request) => match rt::timeout(longest(&attempt.spec), self.exchange(request)).await {
                 Some(Ok((status, headers))) => self.judge(attempt, status, &headers),
                 Some(Err(error)) => self.retry_or(attempt, Outcome::Failed, None, None, error),
                 None => {
@@ -96,7 +96,8 @@ impl WebhookClient {
 
     fn request(&self, attempt: &Attempt, target: &HttpTarget) -> Result<Request<Full<Bytes>>, String> {
         let run = &attempt.run;
-        let body = Bytes::from(attempt.spec.payload.as_ref().map_or(String::new(), |json| json.as_str().to_owned()));
+        let payload = attempt.spec.payload.as_ref().filter(|_| run.attempt == 1 || !planted!(RetryWithoutBody));
+        let body = Bytes::from(payload.map_or(String::new(), |json| json.as_str().to_owned()));
         let mut request = Request::builder()
             .method(target.method.as_str())
             .uri(&target.url)
@@ -139,7 +140,7 @@ impl WebhookClient {
             return Ended { result: Outcome::Gone, status: Some(status), error };
         }
         let error = format!("receiver answered {status}");
-        if !is_retryable(status) {
+        if !is_retryable(status) && !planted!(FinalIsRetried) {
             return Ended { result: Outcome::Failed, status: Some(status), error };
         }
         let asked = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
@@ -173,6 +174,11 @@ impl WebhookClient {
     }
 }
 
+/// How long an attempt may take.
+fn longest(spec: &TaskSpec) -> Duration {
+    spec.timeout.to_std() * if planted!(TimeoutTripled) { 3 } else { 1 }
+}
+
 /// Whether the same request may succeed later: the server's trouble, a conflict in time, or too many requests.
 fn is_retryable(status: StatusCode) -> bool {
     status.is_server_error()
@@ -182,7 +188,9 @@ fn is_retryable(status: StatusCode) -> bool {
 /// Seconds, or an HTTP date (RFC 9110 §10.2.3).
 fn retry_after(value: &HeaderValue, now: Timestamp) -> Option<Millis> {
     let text = value.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u32>() {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // However many digits: what is too long is cut where it is honoured.
+        let seconds = text.parse::<u32>().unwrap_or(u32::MAX);
         return Some(Millis::from_secs(u64::from(seconds)));
     }
     let date = jiff::fmt::rfc2822::parse(text).ok()?;
@@ -248,7 +256,9 @@ mod tests {
         assert_eq!(read("120"), Some(Millis::from_secs(120)));
         assert_eq!(read("Sat, 21 Nov 2026 08:02:00 GMT"), Some(Millis::from_secs(120)));
         assert_eq!(read("Sat, 21 Nov 2026 07:00:00 GMT"), Some(Millis(0)));
+        assert!(read("99999999999999999999") > Some(Millis::from_days(1)), "long is not never");
         assert_eq!(read("soon"), None);
+        assert_eq!(read(""), None);
         assert_eq!(read("-5"), None);
     }
 

@@ -35,6 +35,8 @@ pub struct Delivered<'h> {
     pub it: &'h Delivery,
     /// When the receiver answered, and what.
     pub answer: Option<(u64, u16)>,
+    /// What that answer's `Retry-After` said.
+    pub retry_after: Option<&'h str>,
 }
 
 impl Delivered<'_> {
@@ -167,6 +169,8 @@ pub struct Facts<'h> {
     pub troubles: Spans,
     /// What may delay or hide a delivery: receivers that are not there or do not answer, and slow networks.
     pub receiver_troubles: Spans,
+    /// What may delay or lose what nodes and receivers send each other, or make a node's clock measure wrongly.
+    pub link_troubles: Spans,
     pub healed: Option<u64>,
     pub converged: Option<u64>,
     /// The final state was read.
@@ -189,6 +193,7 @@ impl<'h> Facts<'h> {
             specs: BTreeMap::new(),
             troubles: Spans::default(),
             receiver_troubles: Spans::default(),
+            link_troubles: Spans::default(),
             healed: None,
             converged: None,
             has_final: false,
@@ -245,6 +250,22 @@ impl<'h> Facts<'h> {
         self.troubles.first_quiet(due, bound).saturating_add(bound).saturating_add(self.clock_error())
     }
 
+    /// Whether nothing was wrong in that time, nor for a whole bound before it; receivers may do as they like.
+    pub fn is_calm(&self, from: u64, to: u64) -> bool {
+        let from = from.saturating_sub(self.bound());
+        !self.troubles.touch(from, to) && !self.link_troubles.touch(from, to)
+    }
+
+    /// Whether what a node and a receiver sent each other in that time arrived soon, and was timed by a right clock.
+    pub fn is_link_sound(&self, from: u64, to: u64) -> bool {
+        !self.link_troubles.touch(from.saturating_sub(self.bound()), to)
+    }
+
+    /// The entry's own time.
+    pub fn stamp(&self, index: u64) -> Option<Timestamp> {
+        self.entry(index).map(|entry| entry.time)
+    }
+
     /// [`History`]'s bound on lateness, in microseconds.
     pub fn bound(&self) -> u64 {
         u64::try_from(self.history.header.lateness_bound_ms).unwrap_or(0).saturating_mul(1000)
@@ -297,13 +318,14 @@ impl<'h> Facts<'h> {
             Event::Deliver(delivery) => {
                 let run = self.runs.entry(delivery.run).or_default();
                 building.deliveries.insert(delivery.delivery, (delivery.run, run.deliveries.len()));
-                run.deliveries.push(Delivered { t, it: delivery, answer: None });
+                run.deliveries.push(Delivered { t, it: delivery, answer: None, retry_after: None });
             }
-            Event::Answer { delivery, status, .. } => {
+            Event::Answer { delivery, status, retry_after } => {
                 if let Some((run, place)) = building.deliveries.get(delivery)
                     && let Some(run) = self.runs.get_mut(run)
                 {
                     run.deliveries[*place].answer = Some((t, *status));
+                    run.deliveries[*place].retry_after = retry_after.as_deref();
                 }
             }
             Event::FaultBegins { id, planned, .. } => {
@@ -377,8 +399,12 @@ impl<'h> Facts<'h> {
             self.troubles.add(span);
         }
         // Cuts between nodes leave the way to receivers open.
-        if receiver || matches!(fault, "loss" | "delay" | "clog" | "pause" | "clock_drift") {
+        let link = matches!(fault, "loss" | "delay" | "clog" | "pause" | "clock_drift");
+        if receiver || link {
             self.receiver_troubles.add(span);
+        }
+        if link {
+            self.link_troubles.add(span);
         }
     }
 
@@ -396,6 +422,7 @@ impl<'h> Facts<'h> {
         }
         self.troubles.settle();
         self.receiver_troubles.settle();
+        self.link_troubles.settle();
         // The log's order is the truth, whatever the order in which it was seen.
         for run in self.runs.values_mut() {
             run.rows.sort_by_key(|row| row.it.index);
@@ -409,7 +436,8 @@ impl<'h> Facts<'h> {
         for operation in &self.operations {
             match (operation.action, operation.acknowledged()) {
                 (Action::Put { spec, .. }, Some((_, Outcome::Written { task }))) => {
-                    self.specs.entry((task.id, task.version)).or_insert(spec);
+                    // The definition in its writer's words: what is read has its secret hidden.
+                    self.specs.insert((task.id, task.version), spec);
                 }
                 (_, Some((_, Outcome::Read { task }))) => {
                     self.specs.entry((task.id, task.version)).or_insert(&task.spec);

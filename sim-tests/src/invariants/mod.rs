@@ -5,6 +5,7 @@
 //! ([`Finding::NotApplicable`]) instead of passing.
 
 mod attempt_exclusive;
+mod backoff_exact;
 mod bounded_lateness;
 mod bounded_retries;
 mod bounds;
@@ -14,6 +15,7 @@ mod coverage;
 mod decided_once;
 mod dedup;
 mod delivery_complete;
+mod delivery_content;
 mod durability;
 mod election_safety;
 mod fence_after_lease;
@@ -36,16 +38,20 @@ mod no_crash;
 mod no_deposed_fire;
 mod no_lost_fire;
 mod no_stale_send;
+mod nothing_after_the_end;
 mod operations;
 mod overlap;
 mod raft_order;
 mod remaining_fires;
 mod replica_determinism;
 mod report;
+mod retention_kept;
+mod run_ends;
 mod run_states;
 mod snapshot_equivalence;
 mod spans;
 mod story;
+mod task_ends;
 #[cfg(test)]
 mod testing;
 mod transit;
@@ -74,6 +80,12 @@ pub const ALL: &[(&str, Check)] = &[
     ("overlap", overlap::check),
     ("delivery_complete", delivery_complete::check),
     ("bounded_retries", bounded_retries::check),
+    ("run_ends", run_ends::check),
+    ("nothing_after_the_end", nothing_after_the_end::check),
+    ("backoff_exact", backoff_exact::check),
+    ("delivery_content", delivery_content::check),
+    ("task_ends", task_ends::check),
+    ("retention_kept", retention_kept::check),
     ("fence_monotonic", fence_monotonic::check),
     ("attempt_exclusive", attempt_exclusive::check),
     ("no_stale_send", no_stale_send::check),

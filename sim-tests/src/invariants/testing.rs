@@ -1,11 +1,11 @@
 //! Histories for the tests, built line by line. Task 1 is `a`, created by entry 3 or thereabouts; time begins at
 //! [`EPOCH`]; seconds and milliseconds count from there; node 1 owns everything; the bound on lateness is 2 s.
 
-use campanile_model::api::{Change, LedgerView, RunView, TaskView, TaskWritten, Triggered};
+use campanile_model::api::{Change, LedgerLineView, LedgerView, RunView, TaskView, TaskWritten, Triggered};
 use campanile_model::sim::Bound;
 use campanile_model::{
-    AttemptRecord, AttemptResult, HttpTarget, LogPlace, Millis, NodeId, OccurrenceId, Origin, Reason, RunId, RunState,
-    Schedule, Tally, Target, TaskId, TaskSpec, TaskStatus, Timestamp, Token,
+    AttemptRecord, AttemptResult, HttpTarget, Kind, LogPlace, Millis, NodeId, OccurrenceId, Origin, Reason, RunId,
+    RunState, Schedule, Tally, Target, TaskId, TaskSpec, TaskStatus, Timestamp, Token,
 };
 
 use super::{ALL, Facts};
@@ -86,6 +86,25 @@ pub fn record(row: &RunRow, result: AttemptResult) -> AttemptRecord {
         status: None,
         error: String::new(),
     }
+}
+
+/// The webhook of an attempt that was sent at that second, to a target without headers or payload.
+pub fn request(row: &RunRow, at_s: i64) -> Request {
+    let OccurrenceId { task, scheduled_at, .. } = row.occurrence;
+    let headers = [
+        ("webhook-id", row.occurrence.to_string()),
+        ("webhook-timestamp", (EPOCH / 1000 + at_s).to_string()),
+        ("campanile-occurrence-id", row.occurrence.to_string()),
+        ("campanile-run-id", row.run.to_string()),
+        ("campanile-task", "a".into()),
+        ("campanile-task-id", task.to_string()),
+        ("campanile-attempt", row.attempt.to_string()),
+        ("campanile-fencing-token", row.token.to_string()),
+        ("campanile-scheduled-at", scheduled_at.to_string()),
+        ("user-agent", "campanile/0".into()),
+    ];
+    let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Request { method: "POST".into(), path: "/".into(), headers, body: String::new() }
 }
 
 pub fn spec() -> TaskSpec {
@@ -423,6 +442,26 @@ impl Script {
         self.event(Event::Rows(rows))
     }
 
+    /// The task's ledger in the end, with a line for each of these runs, which have succeeded.
+    pub fn ledger(self, runs: &[RunRow]) -> Self {
+        let line = |run: &RunRow| LedgerLineView {
+            kind: Kind::Fired,
+            reason: None,
+            origin: run.occurrence.origin.into(),
+            scheduled_at: run.occurrence.scheduled_at,
+            last: run.occurrence.scheduled_at,
+            count: 1,
+            version: None,
+            occurrence_id: Some(run.occurrence),
+            run: Some(run.run),
+            run_state: Some(RunState::Succeeded),
+        };
+        let tally = Tally { fired: runs.len() as u64, ..Tally::default() };
+        let (items, folded) = (runs.iter().map(line).collect(), Tally::default());
+        let ledger = LedgerView { task_id: TASK, decided_until: None, tally, folded, items, next_page_token: None };
+        self.event(Event::FinalLedger { ledger })
+    }
+
     pub fn bound(self, name: &str, most: u64, limit: u64) -> Self {
         self.event(Event::Bound { node: NodeId(1), name: name.into(), most, limit })
     }
@@ -430,7 +469,20 @@ impl Script {
 
 /// A quiet history with something for every checker: a task is put and fires, nodes agree, one takes in a snapshot.
 pub fn calm() -> History {
-    long(1)
+    let history = long(1);
+    let runs = [fired(4, 10), attempt(&fired(6, 20), 2, 8)];
+    let mut script = Script { t: history.end(), history };
+    for (run, index) in runs.iter().zip([5, 9]) {
+        script = script.final_view(&ended(run, index, RunState::Succeeded), |view| {
+            view.attempts[0].status = Some(200);
+            if run.attempt == 2 {
+                let first = record(&fired(6, 20), AttemptResult::Failed);
+                view.attempts.insert(0, AttemptRecord { status: Some(500), ..first });
+                view.attempts[1].ended_at = second(21);
+            }
+        });
+    }
+    script.ledger(&runs).done()
 }
 
 /// The same, with so many fires.
@@ -453,12 +505,35 @@ pub fn long(fires: u64) -> History {
     for nth in 0..fires {
         let (index, due) = (4 + 2 * nth, 10 + 10 * nth as i64);
         let run = fired(index, due);
-        let done = ended(&run, index + 1, RunState::Succeeded);
+        let done = changed(&ended(&run, index + 1, RunState::Succeeded), |row| {
+            row.last = Some(AttemptRecord { status: Some(200), ..record(&run, AttemptResult::Succeeded) });
+        });
         script = script.at(due as u64 * 1000).entry(index).task(index, 1, due).row(&run);
         script = script.apply(1, index, index).deliver(nth + 1, &run).answer(nth + 1, 200);
         script = script.entry(index + 1).row(&done).apply(1, index + 1, 0);
     }
-    let last = 3 + 2 * fires;
+    // One more, whose first attempt fails.
+    let (index, due) = (4 + 2 * fires, 10 + 10 * fires as i64);
+    let run = fired(index, due);
+    let delivery = fires + 1;
+    let waits = changed(&retrying(&run, index + 1, due + 1), |row| {
+        let failed = record(row, AttemptResult::Failed);
+        row.last = Some(AttemptRecord { status: Some(500), ..failed });
+    });
+    let again = attempt(&waits, 2, index + 2);
+    let done = changed(&ended(&again, index + 3, RunState::Succeeded), |row| {
+        let ended_at = second(due + 1);
+        row.finished_at = Some(ended_at);
+        row.last = Some(AttemptRecord { ended_at, status: Some(200), ..record(&again, AttemptResult::Succeeded) });
+    });
+    script = script.at(due as u64 * 1000).entry(index).task(index, 1, due).row(&run).apply(1, index, index);
+    script = script.deliver(delivery, &run).answer(delivery, 500).entry(index + 1).row(&waits).apply(1, index + 1, 0);
+    script = script.at((due as u64 + 1) * 1000).entry(index + 2).row(&again).apply(1, index + 2, 0);
+    script = script.delivery(delivery + 1, &again, |delivery| {
+        delivery.request = Some(Box::new(request(&again, due + 1)));
+    });
+    script = script.answer(delivery + 1, 200).entry(index + 3).row(&done).apply(1, index + 3, 0);
+    let last = index + 3;
     script = script.snapshot(1, last).snapshot(3, last).digest(1, last, "d").digest(3, last, "d");
     script = script.rows(last, |rows| rows.tasks[0].fired = fires);
     script.bound("queue", 1, 10).healed().converged().final_task(1, |_| {}).done()

@@ -103,6 +103,9 @@ impl Apply<'_> {
             return reject(Code::Overloaded, "the task's buffer of waiting runs is full");
         }
         task.triggers += 1;
+        if planted!(TriggerUsesRemaining) {
+            task.remaining = task.remaining.map(|left| left.saturating_sub(1));
+        }
         let (run, occurrence) = self.start_run(&mut task, (self.time, self.time), origin, start == Start::Waiting);
         self.put(&task);
         let reply = Reply::Run(RunReply { run, occurrence });
