@@ -193,6 +193,7 @@ impl<'h> Walk<'_, 'h> {
                 let anchors = Anchors {
                     created_at: task.created_at,
                     version_at: task.version_at,
+                    since: task.version_at,
                     spread: expect::spread_of(&row.name),
                 };
                 let until = row.decided_until.max(stamp).saturating_add(AHEAD);

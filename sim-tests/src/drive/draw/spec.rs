@@ -258,11 +258,13 @@ fn retry(rng: &mut SmallRng) -> Value {
         let attempts = rng.random_range(1..5);
         return json!({"max_attempts": attempts, "initial": "300ms", "factor": 2, "max": "3s", "jitter": 0.2});
     }
+    let factor = [1.0, 1.5, 3.0][rng.random_range(0..3)];
+    let jitter = [0.0, 0.5, 1.0][rng.random_range(0..3)];
     json!({
         "max_attempts": rng.random_range(1..8),
         "initial": millis(rng, 0..1500),
-        "factor": [1.0, 1.5, 3.0][rng.random_range(0..3)],
+        "factor": factor,
         "max": millis(rng, 200..5000),
-        "jitter": [0.0, 0.5, 1.0][rng.random_range(0..3)],
+        "jitter": jitter,
     })
 }
