@@ -27,6 +27,11 @@ pub async fn read(client: &Client, limit: Option<usize>) -> Result<Vec<Event>, E
     }
 }
 
+/// Records that the reading begins.
+pub fn begin(node: NodeId, recorder: &Recorder) {
+    recorder.record(Event::FinalState { node, read: FinalRead::Begun });
+}
+
 /// Records what was read, or why it could not be.
 pub fn record(read: Result<Vec<Event>, String>, node: NodeId, recorder: &Recorder) {
     let told = match read {
@@ -50,14 +55,22 @@ async fn read_runs(client: &Client, task: &str, limit: Option<usize>, found: &mu
 }
 
 async fn read_ledger(client: &Client, task: &str, limit: Option<usize>) -> Result<LedgerView, Error> {
-    let mut query = LedgerQuery { limit, ..LedgerQuery::default() };
-    let mut whole = client.ledger(task, &query).await?;
-    while let Some(token) = whole.next_page_token.take() {
-        query.page_token = Some(token);
-        let page = client.ledger(task, &query).await?;
-        whole.items.extend(page.items);
-        (whole.tally, whole.folded, whole.decided_until) = (page.tally, page.folded, page.decided_until);
-        whole.next_page_token = page.next_page_token;
+    // A ledger that grows while its pages are read does not add up: it is read again, within reason.
+    let mut tries = 20;
+    loop {
+        tries -= 1;
+        let mut query = LedgerQuery { limit, ..LedgerQuery::default() };
+        let mut whole = client.ledger(task, &query).await?;
+        let mut grew = false;
+        while let Some(token) = whole.next_page_token.take() {
+            query.page_token = Some(token);
+            let page = client.ledger(task, &query).await?;
+            whole.items.extend(page.items);
+            grew |= (whole.tally, whole.folded) != (page.tally, page.folded);
+            whole.next_page_token = page.next_page_token;
+        }
+        if !grew || tries == 0 {
+            return Ok(whole);
+        }
     }
-    Ok(whole)
 }

@@ -220,7 +220,7 @@ pub enum Event {
     FinalLedger {
         ledger: LedgerView,
     },
-    /// The final state was asked for. Recorded when its reading has ended, after what it found.
+    /// How the reading of the final state goes: recorded when it begins, and when it has ended, after what it found.
     FinalState {
         node: NodeId,
         read: FinalRead,
@@ -251,8 +251,12 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum FinalRead {
+    /// What it finds is at least as new as this.
+    Begun,
     Whole,
-    Failed { error: String },
+    Failed {
+        error: String,
+    },
 }
 
 /// How many rows there are of what.

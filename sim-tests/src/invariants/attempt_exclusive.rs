@@ -36,7 +36,8 @@ pub fn check(facts: &Facts) -> Finding {
         overlaps(facts, &transit, run, &mut report);
         given_up_when_lost(facts, run, &mut report);
         if let Some(end) = run.in_the_end {
-            let last = run.rows.last().filter(|row| row.it.state.is_finished());
+            // What the reading may have come too early for says nothing.
+            let last = run.rows.iter().rfind(|row| row.t <= end.t && row.it.state.is_finished());
             report.hold(last.is_none_or(|row| row.it.state == end.it.state), end.t, || {
                 format!("run {id} is {} in the end, and had finished otherwise", end.it.state.as_str())
             });

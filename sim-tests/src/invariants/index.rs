@@ -26,6 +26,7 @@ pub struct RunFacts<'h> {
     pub rows: Vec<At<&'h RunRow>>,
     /// In the order of arrival.
     pub deliveries: Vec<Delivered<'h>>,
+    /// As it was read in the end: since the reading began, at the earliest.
     pub in_the_end: Option<At<&'h RunView>>,
 }
 
@@ -346,12 +347,15 @@ impl<'h> Facts<'h> {
             }
             Event::FinalRun { run } => {
                 self.has_final = true;
+                let t = building.final_begun.unwrap_or(t);
                 self.runs.entry(run.id).or_default().in_the_end = Some(At { t, it: run });
             }
             Event::FinalLedger { ledger } => {
                 self.has_final = true;
+                let t = building.final_begun.unwrap_or(t);
                 self.tasks.entry(ledger.task_id).or_default().ledger = Some(At { t, it: ledger });
             }
+            Event::FinalState { read: FinalRead::Begun, .. } => building.final_begun = Some(t),
             Event::FinalState { read, .. } => self.final_read = Some((t, read)),
             // A reset is no answer, and what is not answered is so already.
             Event::Reset { .. }
@@ -451,6 +455,8 @@ impl<'h> Facts<'h> {
 /// What is open while a history is read.
 #[derive(Default)]
 struct Building {
+    /// The last reading of the final state has begun.
+    final_begun: Option<u64>,
     /// Places of a request's parts.
     operations: BTreeMap<u64, Range<usize>>,
     deliveries: BTreeMap<u64, (RunId, usize)>,

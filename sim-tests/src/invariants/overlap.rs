@@ -13,13 +13,14 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use campanile_model::api::Change;
+use campanile_model::sim::Bound;
 use campanile_model::{Overlap, Reason, RunId, RunState, TaskId, TaskSpec, TaskStatus, limits};
 
 use super::index::Facts;
 use super::operations::{Operation, operations};
 use super::report::Report;
 use super::story::Specs;
-use crate::history::{Action, Event, Outcome, RunRow, TaskRow};
+use crate::history::{Action, Event, Header, Outcome, RunRow, TaskRow};
 use crate::verdict::Finding;
 use task::{Model, Place};
 
@@ -35,14 +36,15 @@ pub fn check(facts: &Facts) -> Finding {
 }
 
 /// Runs that may wait for their turn under `buffer_all`.
-fn most_waiting() -> usize {
-    limits::BUFFERED_RUNS
+fn most_waiting(header: &Header) -> usize {
+    header.bound(Bound::BufferedRuns, limits::BUFFERED_RUNS as u64) as usize
 }
 
 /// The log as it is replayed.
 struct Replay<'h> {
     specs: Specs<'h>,
     asked: Asked<'h>,
+    most_waiting: usize,
     report: Report,
     models: BTreeMap<TaskId, Model>,
     seen: BTreeSet<RunId>,
@@ -59,6 +61,7 @@ impl<'h> Replay<'h> {
         Self {
             specs: Specs::gather(facts.history),
             asked: Asked::gather(operations(facts.history)),
+            most_waiting: most_waiting(&facts.history.header),
             report: Report::new("overlap"),
             models: BTreeMap::new(),
             seen: BTreeSet::new(),
@@ -120,7 +123,7 @@ impl<'h> Replay<'h> {
         let model = self.models.entry(row.occurrence.task).or_default();
         let (run, index, t) = (row.run, self.index, self.t);
         if let Some(policy) = model.policy.filter(|_| model.version == row.version) {
-            let expected = task::place_of(policy, row.is_scheduled(), &model.before, most_waiting());
+            let expected = task::place_of(policy, row.is_scheduled(), &model.before, self.most_waiting);
             let found = if row.state == RunState::Pending { Place::Waits } else { Place::Now };
             let waiting = model.before.iter().filter(|live| live.state == RunState::Pending).count();
             let live = model.before.len();
@@ -147,7 +150,7 @@ impl<'h> Replay<'h> {
             return;
         }
         let Some(policy) = model.policy.filter(|_| model.version == version) else { return };
-        let expected = task::place_of(policy, true, &model.before, most_waiting());
+        let expected = task::place_of(policy, true, &model.before, self.most_waiting);
         let (index, live) = (self.index, model.before.len());
         self.report.hold(expected == Place::Dropped(reason) && count == 1, self.t, || {
             format!(

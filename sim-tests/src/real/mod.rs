@@ -161,6 +161,7 @@ async fn read_final(nemesis: &mut Nemesis<'_>, recorder: &Recorder, say: &dyn Fn
         say("reading the final state");
         let leader = nemesis.leader().and_then(|node| Some((node, nemesis.machines.apis().remove(&node)?)));
         if let Some((node, leader)) = leader {
+            final_state::begin(node, recorder);
             let read = final_state::read(&clients::connect(&leader)?, None).await.map_err(|error| error.to_string());
             let whole = read.is_ok();
             final_state::record(read, node, recorder);

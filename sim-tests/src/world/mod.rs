@@ -187,6 +187,7 @@ async fn read_final_state(nemesis: &mut Nemesis, recorder: &Recorder) {
     let machine = Handle::current().create_node().name("reader").ip(READER).build();
     for _ in 0..FINAL_READS {
         let node = nemesis.cluster.leader().unwrap_or_default();
+        final_state::begin(node, recorder);
         let reading = machine.spawn(async move {
             let read = async { final_state::read(&connect(node)?, Some(FINAL_PAGE)).await };
             read.await.map_err(|error: campanile_client::Error| error.to_string())
