@@ -74,7 +74,7 @@ impl Apply<'_> {
         tables::put_ledger_row(self.overlay, line, row);
         task.lines += 1;
         let kept = task.retention.runs.min(bound!(LedgerLines, limits::LEDGER_LINES));
-        if task.lines > kept && (task.lines - kept - 1) % bound!(TrimEvery, TRIM_EVERY) == 0 {
+        if task.lines > kept && (task.lines - kept - 1).is_multiple_of(bound!(TrimEvery, TRIM_EVERY)) {
             self.emit(Effect::TrimDue { task: task.id });
         }
     }
