@@ -292,8 +292,8 @@ impl Beats {
         let BeatMessage { node, incarnation, number, measured, drains } = beat;
         let measured = measured.filter(|measured| measured.term == leadership.term).and_then(|measured| {
             let at = inner.origin.checked_add(Duration::from_micros(measured.answered_us))?;
-            let counts_from_now = planted!(OldMeasurementTold) || planted!(LateBeatCounts);
-            Some((measured.ahead_us, if counts_from_now { now } else { at }))
+            let (old, late) = (planted!(OldMeasurementTold), planted!(LateBeatCounts));
+            Some((measured.ahead_us, if old || late { now } else { at }))
         });
         let (ahead_us, measured_at) = (measured.map(|(ahead_us, _)| ahead_us), measured.map_or(now, |(_, at)| at));
         let heard = Heard { at: now, incarnation, number, ahead_us, measured_at, is_member: true, drains };
