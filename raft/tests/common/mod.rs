@@ -22,7 +22,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct PrepareManual;
 
 impl Prepare for PrepareManual {
-    fn prepare(&self, view: &View, _time: Timestamp, mut commands: Vec<Command>) -> Result<Prepared, Rejection> {
+    fn prepare(&self, view: &View, time: Timestamp, mut commands: Vec<Command>) -> Result<Prepared, Rejection> {
         for command in &mut commands {
             if let Command::PutTask(put) = command {
                 let found = view.find_task(&put.task).expect("read the view");

@@ -127,7 +127,8 @@ impl Membership {
     }
 
     fn give_up(&mut self, lost: NodeId) {
-        if planted!(LeaseBeforeFence) || planted!(LostNodeGivenShards) {
+        let (early, left) = (planted!(LeaseBeforeFence), planted!(LostNodeGivenShards));
+        if early || left {
             return;
         }
         let row = self.nodes.iter().find(|node| node.id == lost);

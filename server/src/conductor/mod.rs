@@ -191,8 +191,9 @@ impl Reign {
     /// would have lapsed, or a timer be taken for one that is not due. So nothing is decided by a clock in doubt.
     fn may_decide(&self) -> bool {
         // A lane that nobody leaves can hold decisions only where they are made by a clock in doubt.
-        let doubt_allowed = planted!(DecidedByDoubtedClock) || planted!(DecisionWaitsForEver);
-        self.membership.every_shard_has_an_owner() && (self.context.replica.stamping_allowed() || doubt_allowed)
+        let (doubted, waits) = (planted!(DecidedByDoubtedClock), planted!(DecisionWaitsForEver));
+        let clock_counts = self.context.replica.stamping_allowed() || doubted || waits;
+        self.membership.every_shard_has_an_owner() && clock_counts
     }
 
     /// Decides timers that are due, as many as there is room for. The others wait for their decision, so that it is
