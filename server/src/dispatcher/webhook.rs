@@ -26,6 +26,8 @@ use crate::secret;
 
 /// Bytes of an answer that are read, so that its connection can be used again; what is longer costs the connection.
 const ANSWER_BYTES: usize = 64 << 10;
+/// How long such an answer may take after its head, for the same.
+const BODY_READ: Duration = Duration::from_secs(1);
 /// Idle connections kept per host, and for how long.
 const IDLE_PER_HOST: usize = 512;
 const IDLE_FOR: Duration = Duration::from_secs(60);
@@ -44,6 +46,9 @@ pub(crate) fn host(target: &Target) -> String {
     let Target::Http(http) = target;
     http.url.parse::<http::Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string)).unwrap_or_default()
 }
+
+/// An answer's status and headers, or why there is none.
+type Answer = Result<(StatusCode, HeaderMap), String>;
 
 /// How one attempt ended.
 struct Ended {
@@ -68,7 +73,7 @@ impl WebhookClient {
         let Target::Http(target) = &attempt.spec.target;
         let ended = match self.request(attempt, target) {
             Err(error) => Ended { result: Outcome::Failed, status: None, error },
-            Ok(request) => match rt::timeout(longest(&attempt.spec), self.exchange(request)).await {
+            Ok(request) => match self.exchange(request, longest(&attempt.spec)).await {
                 Some(Ok((status, headers))) => self.judge(attempt, status, &headers),
                 Some(Err(error)) => self.retry_or(attempt, Outcome::Failed, None, None, error),
                 None => {
@@ -86,12 +91,18 @@ impl WebhookClient {
         }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, HeaderMap), String> {
-        let response = self.client.request(request).await.map_err(|error| describe(&error))?;
+    /// Sends a request and waits for its answer. `None`: none came in time.
+    async fn exchange(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Option<Answer> {
+        let began = self.clock.instant();
+        let response = match rt::timeout(timeout, self.client.request(request)).await? {
+            Ok(response) => response,
+            Err(error) => return Some(Err(describe(&error))),
+        };
         let (head, body) = response.into_parts();
-        // The status is the answer, whatever becomes of the body.
-        let _ = Limited::new(body, ANSWER_BYTES).collect().await;
-        Ok((head.status, head.headers))
+        // The status is the answer, whatever becomes of the body, and however long that takes.
+        let left = timeout.saturating_sub(self.clock.instant().saturating_duration_since(began));
+        drop(rt::timeout(left.min(BODY_READ), Limited::new(body, ANSWER_BYTES).collect()).await);
+        Some(Ok((head.status, head.headers)))
     }
 
     fn request(&self, attempt: &Attempt, target: &HttpTarget) -> Result<Request<Full<Bytes>>, String> {

@@ -194,7 +194,7 @@ mod tests {
         let ended_as = |result, status| {
             changed(&retrying(&run, 6, 20), |row| row.last = Some(AttemptRecord { status, ..record(&run, result) }))
         };
-        let together = |first: &RunRow, ms| {
+        let together = |first: &RunRow, ms: u64| {
             let put = Script::new().invoke(1, put()).wrote(1, Change::Created, 1);
             let second = attempt(first, 2, 7);
             put.at(100).row(&run).row(first).row(&second).deliver(1, &run).at(100 + ms).deliver(2, &second)

@@ -88,10 +88,10 @@ pub fn since(story: &Story, place: usize, spec: &TaskSpec) -> Since {
     let Some(place_before) = place.checked_sub(1) else { return written };
     let before = &story.versions[place_before];
     let same = |old: &&TaskSpec| old.schedules == spec.schedules && old.start_at == spec.start_at;
-    if before.spent || !before.specs.iter().any(|old| same(&old)) {
+    if before.spent || !before.specs.iter().any(same) {
         return written;
     }
-    let Some(old) = before.specs.iter().copied().find(|old| same(&old)) else { return written };
+    let Some(old) = before.specs.iter().copied().find(same) else { return written };
     let decided = decided_before(story, place);
     let Ok(all) = expected(story, place_before, old, version.at) else { return written };
     match all.iter().find(|expected| expected.at > decided) {

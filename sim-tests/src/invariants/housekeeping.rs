@@ -35,8 +35,11 @@ pub fn check(facts: &Facts) -> Finding {
 /// What is owed of a history's tasks.
 struct Owed<'f> {
     facts: &'f Facts<'f>,
-    runs: BTreeMap<TaskId, Vec<(RunId, &'f [At<&'f RunRow>])>>,
+    runs: BTreeMap<TaskId, Vec<OfRun<'f>>>,
 }
+
+/// A run and its rows.
+type OfRun<'f> = (RunId, &'f [At<&'f RunRow>]);
 
 impl<'f> Owed<'f> {
     fn new(facts: &'f Facts<'f>) -> Self {

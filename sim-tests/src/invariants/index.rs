@@ -176,6 +176,8 @@ pub struct Facts<'h> {
     pub converged: Option<u64>,
     /// The final state was read.
     pub has_final: bool,
+    /// When the last reading of it began: what it tells is at least as new.
+    pub final_begun: Option<u64>,
     /// How the last reading of it went, and when it ended.
     pub final_read: Option<(u64, &'h FinalRead)>,
 }
@@ -198,6 +200,7 @@ impl<'h> Facts<'h> {
             healed: None,
             converged: None,
             has_final: false,
+            final_begun: None,
             final_read: None,
         };
         let mut building = Building::default();
@@ -347,15 +350,15 @@ impl<'h> Facts<'h> {
             }
             Event::FinalRun { run } => {
                 self.has_final = true;
-                let t = building.final_begun.unwrap_or(t);
+                let t = self.final_begun.unwrap_or(t);
                 self.runs.entry(run.id).or_default().in_the_end = Some(At { t, it: run });
             }
             Event::FinalLedger { ledger } => {
                 self.has_final = true;
-                let t = building.final_begun.unwrap_or(t);
+                let t = self.final_begun.unwrap_or(t);
                 self.tasks.entry(ledger.task_id).or_default().ledger = Some(At { t, it: ledger });
             }
-            Event::FinalState { read: FinalRead::Begun, .. } => building.final_begun = Some(t),
+            Event::FinalState { read: FinalRead::Begun, .. } => self.final_begun = Some(t),
             Event::FinalState { read, .. } => self.final_read = Some((t, read)),
             // A reset is no answer, and what is not answered is so already.
             Event::Reset { .. }
@@ -455,8 +458,6 @@ impl<'h> Facts<'h> {
 /// What is open while a history is read.
 #[derive(Default)]
 struct Building {
-    /// The last reading of the final state has begun.
-    final_begun: Option<u64>,
     /// Places of a request's parts.
     operations: BTreeMap<u64, Range<usize>>,
     deliveries: BTreeMap<u64, (RunId, usize)>,

@@ -53,7 +53,7 @@ mod tests {
     use super::super::testing::*;
     use crate::history::NodeEvent;
     use crate::plan::Fault;
-    use campanile_model::{Millis, NodeId};
+    use campanile_model::Millis;
 
     const NAME: &str = "no_stale_send";
 
@@ -102,9 +102,10 @@ mod tests {
         let led = || Script::new().at(10_000).lease(1, 1, 1, 400);
         accepts(NAME, led().at(10_300).deliver(1, &fired(5, 10)));
         refuses(NAME, led().at(10_306).deliver(1, &fired(5, 10)));
-        let deposed = || led().at(10_100).raft(1, 2, |_| {});
-        let resigned = || led().at(10_100).lease(1, 1, 1, 0);
-        for script in [deposed, resigned] {
+        let deposed = &|| led().at(10_100).raft(1, 2, |_| {});
+        let resigned = &|| led().at(10_100).lease(1, 1, 1, 0);
+        let ways: [&dyn Fn() -> Script; 2] = [deposed, resigned];
+        for script in ways {
             accepts(NAME, script().at(10_105).deliver(1, &fired(5, 10)));
             refuses(NAME, script().at(10_106).deliver(1, &fired(5, 10)));
         }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use campanile_model::api::LedgerView;
+use campanile_model::sim::Bound;
 use campanile_model::{Millis, Origin, Retention, RunId, TaskId, Timestamp, limits};
 
 use super::index::{At, Facts, RunFacts, TaskFacts};
@@ -17,6 +18,7 @@ pub fn check(facts: &Facts) -> Finding {
     let is_final =
         |event: &Event| matches!(event, Event::FinalTask { .. } | Event::FinalRun { .. } | Event::FinalLedger { .. });
     let first = facts.history.events.iter().find(|timed| is_final(&timed.event)).map(|timed| timed.t);
+    let first = facts.final_begun.or(first);
     let mut of_task: BTreeMap<TaskId, Vec<(RunId, &RunFacts)>> = BTreeMap::new();
     for (id, run) in &facts.runs {
         // What has come while the final state was read is told by neither.
@@ -59,7 +61,10 @@ fn judge(facts: &Facts, ledger: At<&LedgerView>, runs: &[(RunId, &RunFacts)], le
     let kept: BTreeSet<RunId> = ledger.it.items.iter().filter_map(|line| line.run).collect();
     let now = facts.latest_clock(ledger.t);
     // Beyond this many lines they go, whatever the definition says.
-    let is_full = ledger.it.items.len() >= limits::LEDGER_LINES as usize;
+    let header = &facts.history.header;
+    let most = header.bound(Bound::LedgerLines, limits::LEDGER_LINES.into());
+    // A bound that is drawn small is reached by lines of other kinds as well.
+    let is_full = ledger.it.items.len() as u64 >= most || most < u64::from(limits::LEDGER_LINES);
     let mut behind_a_live_one = false;
     for (nth, (id, run)) in runs.iter().enumerate() {
         behind_a_live_one |= run.rows.last().is_some_and(|row| !row.it.state.is_finished());

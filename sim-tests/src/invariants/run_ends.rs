@@ -41,7 +41,7 @@ pub fn check(facts: &Facts) -> Finding {
         }
         if let Some(view) = run.in_the_end {
             for record in &view.it.attempts {
-                answered_so(run, record, view.t, &mut report);
+                answered_so(run, record, facts.history.end(), &mut report);
             }
             let last = view.it.attempts.last().map(|record| record.result);
             report.hold(last.is_none_or(|last| ends_as(last, view.it.state)), view.t, || {

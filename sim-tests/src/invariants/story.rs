@@ -91,7 +91,7 @@ impl Story<'_> {
 
     /// Whether it was named by whoever put it. What the cluster named itself, it also drew a hash for.
     pub fn is_named(&self) -> bool {
-        !self.name.is_empty()
+        !self.name.is_empty() && self.name.parse::<TaskId>().is_err()
     }
 
     /// The decisions made under a version.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use campanile_model::sim::Bound;
 use campanile_model::{FINISHED_KEPT, Millis, OnFinish, RunId, RunState, TaskId, TaskSpec, TaskStatus, Timestamp};
 
 use super::index::Facts;
@@ -216,6 +217,8 @@ fn in_the_end(facts: &Facts, walk: &Walk, report: &mut Report) {
     let reads = facts.history.events.iter().filter(|timed| matches!(timed.event, Event::FinalTask { .. }));
     let reads: Vec<u64> = reads.map(|timed| timed.t).collect();
     let (Some(&first), Some(&last)) = (reads.first(), reads.last()) else { return };
+    let first = facts.final_begun.unwrap_or(first);
+    let kept = facts.history.header.time(Bound::FinishedKept, FINISHED_KEPT);
     let now = facts.latest_clock(last);
     for (id, task) in &walk.tasks {
         let (Some(finished_at), Some(spec)) = (task.finished_at, walk.spec(*id, task.row.version)) else { continue };
@@ -226,7 +229,7 @@ fn in_the_end(facts: &Facts, walk: &Walk, report: &mut Report) {
         // A one-shot is counted from its decision, any other from the end of its last run.
         let since = if spec.is_one_shot() { finished_at } else { finished_at.max(task.last_end) };
         let goes = spec.is_one_shot() || spec.on_finish == OnFinish::Delete;
-        let stays = !goes || since.saturating_add(FINISHED_KEPT) > now || !task.live.is_empty();
+        let stays = !goes || since.saturating_add(kept) > now || !task.live.is_empty();
         let is_there = facts.tasks.get(id).is_some_and(|facts| facts.in_the_end.is_some());
         report.hold(!stays || is_there, last, || {
             let on_finish = spec.on_finish;
@@ -274,7 +277,7 @@ mod tests {
     #[test]
     fn remaining_is_used_up_by_scheduled_fires_alone() {
         let limited = || stands(known(|spec| spec.remaining = Some(2)).entry(3), 3, Active, Some(2));
-        let fires = |nth| fired(4 + nth, 10);
+        let fires = |nth: u64| fired(4 + nth, 10);
         let by_hand = changed(&fires(0), |row| row.occurrence.origin = Origin::Manual(1));
         accepts(NAME, stands(limited().entry(4).row(&fires(0)), 4, Active, Some(1)));
         refuses(NAME, stands(limited().entry(4).row(&fires(0)), 4, Active, Some(2)));

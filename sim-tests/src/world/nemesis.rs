@@ -492,6 +492,7 @@ impl Nemesis {
             self.end(id);
         }
         self.note_links();
+        self.receiver.heal();
         let nodes = self.cluster.hosts.keys().copied().filter(|node| !self.lost.contains(node)).collect::<Vec<_>>();
         for node in &nodes {
             self.cluster.start(*node);

@@ -146,7 +146,7 @@ mod tests {
     use super::faults::{HALVES, LOSE, MOODY, REMOVE, UPGRADE, minority};
     use super::*;
     use crate::plan::{Fault, PlannedFault, RoleOf, Who};
-    use crate::scenario;
+    use crate::scenario::{self, Swarm};
 
     fn with(kinds: impl IntoIterator<Item = &'static str>) -> Scenario {
         let kinds = kinds.into_iter().map(str::to_owned).collect();

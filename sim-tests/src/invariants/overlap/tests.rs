@@ -138,7 +138,8 @@ fn a_delete_that_cancels_runs_cancels_all() {
     };
     let asked = || three(Overlap::BufferAll).0.invoke(2, delete(true));
     let acknowledged = || asked().invoke(3, delete(false)).wrote(2, Change::Deleted, 1);
-    for script in [asked, acknowledged] {
+    let ways: [&dyn Fn() -> Script; 2] = [&asked, &acknowledged];
+    for script in ways {
         accepts(NAME, deleted(script(), &[&a, &b, &c]));
         refuses(NAME, deleted(script(), &[&a]));
         refuses(NAME, deleted(script(), &[&b, &c]));
