@@ -83,12 +83,9 @@ impl Seen<'_> {
 
 /// Finished tasks of some kinds go by themselves after a day.
 fn may_be_gone(facts: &Facts, task: Option<&TaskFacts>) -> bool {
-    let last = task.and_then(|task| task.rows.last());
-    let finished = if facts.has_log() {
-        last.filter(|row| row.it.status == TaskStatus::Finished).map(|row| row.t)
-    } else {
-        Some(0)
-    };
+    // It is written again while it goes in parts: when it finished is told by the first row from which on it was so.
+    let finished_rows = task.map(|task| task.rows.iter().rev().take_while(|row| row.it.status == TaskStatus::Finished));
+    let finished = if facts.has_log() { finished_rows.and_then(|rows| rows.last()).map(|row| row.t) } else { Some(0) };
     // The clock that made it finished may have been ahead of the one that removed it, or the other way round.
     let kept = facts.history.header.time(Bound::FinishedKept, FINISHED_KEPT).0 * 1000;
     let surely = kept.saturating_sub(2 * facts.clock_error());

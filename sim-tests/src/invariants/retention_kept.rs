@@ -21,8 +21,7 @@ pub fn check(facts: &Facts) -> Finding {
     let first = facts.final_begun.or(first);
     let mut of_task: BTreeMap<TaskId, Vec<(RunId, &RunFacts)>> = BTreeMap::new();
     for (id, run) in &facts.runs {
-        // What has come while the final state was read is told by neither.
-        if let Some(fire) = run.rows.first().filter(|fire| first.is_some_and(|first| fire.t < first)) {
+        if let Some(fire) = run.rows.first().filter(|_| first.is_some()) {
             of_task.entry(fire.it.occurrence.task).or_default().push((*id, run));
         }
     }
@@ -68,6 +67,10 @@ fn judge(facts: &Facts, ledger: At<&LedgerView>, runs: &[(RunId, &RunFacts)], le
     let mut behind_a_live_one = false;
     for (nth, (id, run)) in runs.iter().enumerate() {
         behind_a_live_one |= run.rows.last().is_some_and(|row| !row.it.state.is_finished());
+        // What has come while the final state was read is told by neither, but may have taken the place of others.
+        if run.rows[0].t >= ledger.t {
+            continue;
+        }
         let (after, scheduled_at) = (runs.len() - nth - 1, place(run).0);
         let is_one_of_the_last = after < least.runs as usize;
         let is_young = scheduled_at.saturating_add(least.age) > now;
