@@ -141,8 +141,6 @@ fn redirect(spec: &mut TaskSpec, receiver: &str) {
 
 #[cfg(test)]
 mod tests {
-    use campanile_model::NodeId;
-
     use super::faults::{HALVES, LOSE, MOODY, REMOVE, UPGRADE, minority};
     use super::*;
     use crate::plan::{Fault, PlannedFault, RoleOf, Who};
