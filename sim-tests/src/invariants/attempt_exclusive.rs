@@ -200,8 +200,8 @@ mod tests {
             put.at(100).row(&run).row(first).row(&second).deliver(1, &run).at(100 + ms).deliver(2, &second)
         };
         let timed_out = ended_as(AttemptResult::TimedOut, None);
-        accepts(NAME, together(&timed_out, 1995));
-        refuses(NAME, together(&timed_out, 1994));
+        accepts(NAME, together(&timed_out, 1987));
+        refuses(NAME, together(&timed_out, 1986));
         accepts(NAME, together(&ended_as(AttemptResult::Failed, None), 10));
         refuses(NAME, together(&ended_as(AttemptResult::Failed, Some(500)), 10));
         let answered = together(&ended_as(AttemptResult::Failed, Some(500)), 10);

@@ -61,8 +61,8 @@ mod tests {
     fn a_send_after_the_fence() {
         let run = fired(5, 10);
         let fenced = || Script::new().row(&run).at(50_000).node_row(6, 1, 1, 6, false);
-        accepts(NAME, fenced().at(50_005).deliver(1, &run));
-        refuses(NAME, fenced().at(50_006).deliver(1, &run));
+        accepts(NAME, fenced().at(50_013).deliver(1, &run));
+        refuses(NAME, fenced().at(50_014).deliver(1, &run));
         accepts(NAME, fenced().at(51_001).deliver(1, &attempt(&run, 2, 7)));
         not_applicable(NAME, Script::new().real().deliver(1, &run));
     }
@@ -74,9 +74,9 @@ mod tests {
             Script::new().at(30_000).begin(0, fault).at(50_000).node_row(6, 1, 1, 6, false).at(ms).deliver(1, &run)
         };
         let delay = || Fault::Delay { min: Millis(1), max: Millis(300) };
-        accepts(NAME, under(delay(), 50_305));
-        refuses(NAME, under(delay(), 50_306));
-        refuses(NAME, under(Fault::ReceiverHangs, 50_006));
+        accepts(NAME, under(delay(), 50_913));
+        refuses(NAME, under(delay(), 50_914));
+        refuses(NAME, under(Fault::ReceiverHangs, 50_014));
         let paused = Script::new().at(49_990).node(1, NodeEvent::Paused).at(50_000).node_row(6, 1, 1, 6, false);
         accepts(NAME, paused.at(55_000).node(1, NodeEvent::Resumed).at(55_004).deliver(1, &run));
     }
@@ -88,26 +88,26 @@ mod tests {
 
     #[test]
     fn a_send_after_the_lease() {
-        accepts(NAME, under_a_lease(11_405));
-        refuses(NAME, under_a_lease(11_406));
+        accepts(NAME, under_a_lease(11_413));
+        refuses(NAME, under_a_lease(11_414));
         refuses(NAME, Script::new().lease(2, 1, 2, 1500).deliver(1, &fired(5, 10)));
         // Of the process before, which is dead.
         let restarted = |ms| Script::new().lease(1, 1, 2, 1500).at(20).killed(1).at(ms).deliver(1, &fired(5, 10));
-        accepts(NAME, restarted(25));
-        refuses(NAME, restarted(26));
+        accepts(NAME, restarted(33));
+        refuses(NAME, restarted(34));
     }
 
     #[test]
     fn a_leader_sends_until_it_follows_or_gives_up() {
         let led = || Script::new().at(10_000).lease(1, 1, 1, 400);
         accepts(NAME, led().at(10_300).deliver(1, &fired(5, 10)));
-        refuses(NAME, led().at(10_306).deliver(1, &fired(5, 10)));
+        refuses(NAME, led().at(10_314).deliver(1, &fired(5, 10)));
         let deposed = &|| led().at(10_100).raft(1, 2, |_| {});
         let resigned = &|| led().at(10_100).lease(1, 1, 1, 0);
         let ways: [&dyn Fn() -> Script; 2] = [deposed, resigned];
         for script in ways {
-            accepts(NAME, script().at(10_105).deliver(1, &fired(5, 10)));
-            refuses(NAME, script().at(10_106).deliver(1, &fired(5, 10)));
+            accepts(NAME, script().at(10_113).deliver(1, &fired(5, 10)));
+            refuses(NAME, script().at(10_114).deliver(1, &fired(5, 10)));
         }
     }
 }

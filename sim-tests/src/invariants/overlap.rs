@@ -25,6 +25,12 @@ use crate::verdict::Finding;
 use task::{Model, Place};
 
 pub fn check(facts: &Facts) -> Finding {
+    // A task that lists fewer live runs than it has cannot look at the others: where that is drawn small, what is promised
+    // of all of them does not hold.
+    let usual = limits::TRACKED_RUNS as u64;
+    if facts.history.header.bound(Bound::TrackedRuns, usual) < usual {
+        return Finding::NotApplicable { needs: "the usual number of live runs that a task lists" };
+    }
     let mut replay = Replay::new(facts);
     for timed in &facts.history.events {
         replay.take(timed.t, &timed.event);

@@ -9,8 +9,10 @@ use super::spans::Span;
 use crate::history::{Event, History, NodeEvent};
 use crate::plan::Fault;
 
-/// A message takes up to 4 ms between machines, and a little to be written and read.
-const USUAL: u64 = 5_000;
+/// Messages until a request has arrived: to connect, the answer to that, and the request.
+const MESSAGES: u64 = 3;
+/// One takes up to 4 ms between machines; and a little to be written and read.
+const USUAL: u64 = MESSAGES * 4_000 + 1_000;
 /// A lost message is sent again after 1 ms, and each time after twice as long, up to this.
 const LONGEST_PAUSE: u64 = 10_000_000;
 /// So many messages of a million are lost more often than is allowed for.
@@ -65,8 +67,8 @@ impl Transit {
 
     fn fault(&mut self, fault: &Fault, span: Span) {
         match fault {
-            Fault::Delay { max, .. } => self.slow.push((span, max.0 * 1000)),
-            Fault::Loss { per_mille } => self.slow.push((span, resent_for(*per_mille))),
+            Fault::Delay { max, .. } => self.slow.push((span, MESSAGES * max.0 * 1000)),
+            Fault::Loss { per_mille } => self.slow.push((span, MESSAGES * resent_for(*per_mille))),
             Fault::ClockDrift { ppm, .. } => self.drifts.push((span, u64::from(ppm.unsigned_abs()))),
             _ => {}
         }
