@@ -228,6 +228,7 @@ mod simulated {
             DrainIgnoresFailure, "drain_ignores_failure", "a node that drains goes on without consensus when its disk fails";
             SecondPassLost, "second_pass_lost", "the second pass of a schedule's very last time is lost";
             FinalIsRetried, "final_is_retried", "an answer that ends a run is tried again";
+            BodyMustEnd, "body_must_end", "an answer counts as none while its body has not ended";
             TimeoutTripled, "timeout_tripled", "an attempt may last three times as long as it may";
             SentAfterEnd, "sent_after_end", "an attempt that is abandoned is sent once more";
             JitterForgotten, "jitter_forgotten", "a back-off is not drawn but the middle of its range";

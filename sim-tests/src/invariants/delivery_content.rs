@@ -1,17 +1,19 @@
 //! What a receiver gets is what the run's version says: method, path and query, the target's own headers, the body, its
 //! type, and nothing else but the headers that are documented; those say of the attempt what the row says that handed it
-//! out; `webhook-timestamp` is when it was sent; and the signature is Standard Webhooks', with the version's secret.
+//! out; `webhook-timestamp` is when it was sent; and the signature is Standard Webhooks', with the version's secret,
+//! else the nodes'.
 
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use campanile_model::{Target, TaskId, TaskSpec};
+use campanile_model::{NodeId, Target, TaskId, TaskSpec};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::index::{Delivered, Facts};
 use super::report::Report;
-use crate::history::{Action, Outcome, Request, RunRow};
+use super::spans::{Span, Spans};
+use crate::history::{Action, Event, Outcome, Request, RunRow, Source};
 use crate::verdict::Finding;
 
 /// What reads show in place of a secret.
@@ -20,6 +22,7 @@ const REDACTED: &str = "whsec_***";
 pub fn check(facts: &Facts) -> Finding {
     let mut report = Report::new("delivery_content");
     let secrets = Secrets::gather(facts);
+    let clocks = wrong_clocks(facts);
     for run in facts.runs.values() {
         for delivered in &run.deliveries {
             let row = run.handed_out(delivered.it.token);
@@ -39,10 +42,17 @@ pub fn check(facts: &Facts) -> Finding {
             let Some(version) = version else { continue };
             headers_agree(delivered, request, &mut report);
             // An attempt that is not in the log was sent at some time before.
-            sent_when_it_says(facts, delivered, row.map_or(0, |row| row.t), request, &mut report);
+            let from = row.map_or(0, |row| row.t);
+            let is_wrong = clocks.get(&delivered.it.node).is_some_and(|wrong| wrong.touch(from, delivered.t));
+            if !is_wrong {
+                sent_when_it_says(facts, delivered, from, request, &mut report);
+            }
             let Some(spec) = facts.spec(delivered.it.task, version) else { continue };
             let secret = match (secrets.of(delivered.it.task, version), &facts.history.header.webhook_secret) {
-                (Secret::None, Some(of_the_nodes)) => Secret::Known(of_the_nodes),
+                // What nodes sign with by themselves.
+                (Secret::None, Some(secret)) => Secret::Known(secret),
+                // Of real ones it is not known.
+                (Secret::None, None) if facts.history.header.source == Source::RealProcesses => Secret::Unknown,
                 (secret, _) => secret,
             };
             let name = name_of(facts, delivered.it.task);
@@ -85,14 +95,40 @@ fn headers_agree(delivered: &Delivered, request: &Request, report: &mut Report) 
     }
 }
 
-fn sent_when_it_says(facts: &Facts, delivered: &Delivered, from: u64, request: &Request, report: &mut Report) {
-    if facts.history.header.clock_error_ms > 0 {
-        // That bounds a leader's clock. Whoever delivers sends by a clock that nobody bounds.
-        return;
+/// When nodes' clocks were wrong: the history's bound is for those that lead, which others need not keep.
+fn wrong_clocks(facts: &Facts) -> BTreeMap<NodeId, Spans> {
+    let mut begun: BTreeMap<usize, (u64, &[NodeId])> = BTreeMap::new();
+    let mut wrong: BTreeMap<NodeId, Spans> = BTreeMap::new();
+    let mut add = |(from, nodes): (u64, &[NodeId]), to| {
+        for node in nodes {
+            wrong.entry(*node).or_default().add(Span { from, to });
+        }
+    };
+    for timed in &facts.history.events {
+        match &timed.event {
+            Event::FaultBegins { id, planned, nodes } if planned.fault.name().starts_with("clock_") => {
+                begun.insert(*id, (timed.t, nodes));
+            }
+            Event::FaultEnds { id } => {
+                if let Some(fault) = begun.remove(id) {
+                    add(fault, timed.t);
+                }
+            }
+            _ => {}
+        }
     }
+    for fault in begun.into_values() {
+        add(fault, u64::MAX);
+    }
+    wrong.values_mut().for_each(Spans::settle);
+    wrong
+}
+
+fn sent_when_it_says(facts: &Facts, delivered: &Delivered, from: u64, request: &Request, report: &mut Report) {
     let text = request.headers.get("webhook-timestamp");
     let said: Option<i64> = text.and_then(|text| text.parse().ok());
-    let earliest = (facts.history.wall_ms(from) - 1).div_euclid(1000);
+    let error = facts.history.header.clock_error_ms + 1;
+    let earliest = (facts.history.wall_ms(from) - error).div_euclid(1000);
     let latest = facts.latest_clock(delivered.t).as_millis().saturating_add(1).div_euclid(1000);
     report.hold(said.is_some_and(|said| (earliest..=latest).contains(&said)), delivered.t, || {
         let (attempt, run) = (delivered.it.attempt, delivered.it.run);
@@ -245,11 +281,12 @@ impl<'h> Secret<'h> {
 #[cfg(test)]
 mod tests {
     use campanile_model::api::Change;
-    use campanile_model::{HttpMethod, Json};
+    use campanile_model::{HttpMethod, Json, Millis};
     use serde_json::json;
 
     use super::super::testing::*;
     use super::*;
+    use crate::plan::{Fault, PlannedFault, Who};
 
     const NAME: &str = "delivery_content";
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -325,6 +362,17 @@ mod tests {
         refuses(NAME, said(8));
         refuses(NAME, said(11));
         accepts(NAME, said(11).clock_error(1000));
+        let frozen = |node| {
+            let planned =
+                PlannedFault { at: Millis(0), lasts: None, fault: Fault::ClockFreeze { node: Who::Node(node) } };
+            let nodes = vec![node];
+            Script::new().event(Event::FaultBegins { id: 0, planned, nodes })
+        };
+        let under = |script: Script| {
+            said(8).done().events.into_iter().fold(script, |script, timed| script.at(timed.t / 1000).event(timed.event))
+        };
+        accepts(NAME, under(frozen(NodeId(1))));
+        refuses(NAME, under(frozen(NodeId(2))));
     }
 
     #[test]
@@ -338,6 +386,16 @@ mod tests {
             drop(delivery.request.as_mut().expect("a request").headers.remove("webhook-signature"));
         };
         accepts(NAME, delivered_of(unsigned, without));
+        let by_nodes = delivered_of(unsigned, |_| {}).done();
+        let mut header = by_nodes.header.clone();
+        header.webhook_secret = Some(SECRET.into());
+        accepts(
+            NAME,
+            by_nodes
+                .events
+                .into_iter()
+                .fold(Script::headed(header), |script, timed| script.at(timed.t / 1000).event(timed.event)),
+        );
         let kept = |spec: &mut TaskSpec| {
             let Target::Http(http) = &mut spec.target;
             http.signing_secret = Some(REDACTED.into());

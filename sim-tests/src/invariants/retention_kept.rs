@@ -58,7 +58,7 @@ fn least_kept(facts: &Facts, id: TaskId, task: &TaskFacts) -> Option<Retention> 
 /// The task's runs in the order of its ledger.
 fn judge(facts: &Facts, ledger: At<&LedgerView>, runs: &[(RunId, &RunFacts)], least: Retention, report: &mut Report) {
     let kept: BTreeSet<RunId> = ledger.it.items.iter().filter_map(|line| line.run).collect();
-    let now = facts.latest_clock(ledger.t);
+    let now = facts.latest_clock(facts.history.end());
     // Beyond this many lines they go, whatever the definition says.
     let header = &facts.history.header;
     let most = header.bound(Bound::LedgerLines, limits::LEDGER_LINES.into());

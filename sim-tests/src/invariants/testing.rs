@@ -182,6 +182,10 @@ impl Script {
         Self { t: 0, history: History { header, events: Vec::new() } }
     }
 
+    pub fn headed(header: Header) -> Self {
+        Self { t: 0, history: History { header, events: Vec::new() } }
+    }
+
     pub fn real(mut self) -> Self {
         self.history.header.source = Source::RealProcesses;
         self
@@ -498,7 +502,7 @@ pub fn long(fires: u64) -> History {
         .invoke(1, put())
         .at(200)
         .entry(3)
-        .task(3, 1, 0)
+        .task_row(3, 1, TaskStatus::Active, 0, Some(10))
         .apply(1, 3, 3)
         .at(300)
         .wrote(1, Change::Created, 1);
@@ -508,7 +512,11 @@ pub fn long(fires: u64) -> History {
         let done = changed(&ended(&run, index + 1, RunState::Succeeded), |row| {
             row.last = Some(AttemptRecord { status: Some(200), ..record(&run, AttemptResult::Succeeded) });
         });
-        script = script.at(due as u64 * 1000).entry(index).task(index, 1, due).row(&run);
+        script = script
+            .at(due as u64 * 1000)
+            .entry(index)
+            .task_row(index, 1, TaskStatus::Active, due, Some(due + 10))
+            .row(&run);
         script = script.apply(1, index, index).deliver(nth + 1, &run).answer(nth + 1, 200);
         script = script.entry(index + 1).row(&done).apply(1, index + 1, 0);
     }
@@ -526,7 +534,12 @@ pub fn long(fires: u64) -> History {
         row.finished_at = Some(ended_at);
         row.last = Some(AttemptRecord { ended_at, status: Some(200), ..record(&again, AttemptResult::Succeeded) });
     });
-    script = script.at(due as u64 * 1000).entry(index).task(index, 1, due).row(&run).apply(1, index, index);
+    script = script
+        .at(due as u64 * 1000)
+        .entry(index)
+        .task_row(index, 1, TaskStatus::Active, due, Some(due + 10))
+        .row(&run)
+        .apply(1, index, index);
     script = script.deliver(delivery, &run).answer(delivery, 500).entry(index + 1).row(&waits).apply(1, index + 1, 0);
     script = script.at((due as u64 + 1) * 1000).entry(index + 2).row(&again).apply(1, index + 2, 0);
     script = script.delivery(delivery + 1, &again, |delivery| {

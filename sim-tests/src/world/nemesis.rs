@@ -465,7 +465,7 @@ impl Nemesis {
                 Fault::DiskErrors { .. } => host.disk.set_failing(false),
                 Fault::DiskFull { .. } => host.disk.set_full(false),
                 Fault::ClockJump { .. } => self.cluster.shift_clock(*node, 0),
-                Fault::ClockDrift { .. } => host.clock.drift(0),
+                Fault::ClockDrift { .. } => self.cluster.drift_clocks(*node, 0),
                 Fault::ClockFreeze { .. } => host.clock.thaw(),
                 _ => {}
             }
