@@ -96,7 +96,9 @@ pub async fn cancel(State(api): State<Api>, Segments(path): Segments<RunPath>) -
     match api.propose(Lane::Api, Command::CancelRun { run }).await? {
         Reply::Rejected(rejection) => Err(rejection.into()),
         _ => {
-            api.barrier(Consistency::Linearizable).await?;
+            // The run is cancelled by now: that it cannot be read is no refusal.
+            let read = api.barrier(Consistency::Linearizable).await;
+            read.map_err(|_| ApiError::new(Code::OutcomeUnknown, "the run was to be cancelled and cannot be read"))?;
             Ok(Json(run_view(&api.view(), run)?))
         }
     }
