@@ -332,7 +332,7 @@ mod tests {
             }
             script
         };
-        accepts(NAME, writes(three()).at(1_900).entry(2));
+        accepts(NAME, writes(three()).at(1_890).entry(2));
         refuses(NAME, writes(three()).at(2_000).entry(2));
         refuses(NAME, writes(three()).at(9_000).converged());
         accepts(NAME, three().at(1_100).invoke(1, put()).at(9_000).entry(2));

@@ -153,6 +153,15 @@ impl Recorder {
         run
     }
 
+    /// The run that was fired last was due then.
+    fn due(&mut self, ms: i64) {
+        let rows = self.history.events.iter_mut().rev().filter_map(|timed| match &mut timed.event {
+            Event::Run(row) => Some(row),
+            _ => None,
+        });
+        rows.take(1).for_each(|row| row.due_at = at_ms(ms));
+    }
+
     fn deliver(&mut self, ms: i64, run: RunId, attempt: u32) {
         self.deliveries += 1;
         let delivery = Delivery {
@@ -256,22 +265,25 @@ pub fn with_second_version(history: History) -> History {
     recorder.finish()
 }
 
-/// An update while jitter may or may not hold back the occurrence before it.
-pub fn jittered_update(fires_last: bool) -> History {
+/// An update while jitter, of 21,194 ms for this task, holds back the occurrence before it; then that one fires as the
+/// new version's, or is lost.
+pub fn jittered_update(fires_held: bool) -> History {
     let mut spec = spec_every("1m");
     spec.jitter = Millis::from_secs(30);
     let mut recorder = Recorder::new();
     recorder.entry(0);
     recorder.task(0, 1, 0);
     recorder.put(0, 1, &spec, 1);
-    if fires_last {
-        recorder.fire(70_000, 1, 60_000);
-    }
     recorder.entry(75_000);
-    recorder.task(75_000, 2, 75_000);
+    recorder.task(75_000, 2, 59_999);
     spec.priority = 1;
     recorder.put(75_000, 2, &spec, 2);
-    recorder.fire(130_000, 2, 120_000);
+    if fires_held {
+        recorder.fire(81_194, 2, 60_000);
+        recorder.due(81_194);
+    }
+    recorder.fire(141_194, 2, 120_000);
+    recorder.due(141_194);
     recorder.finish()
 }
 
