@@ -5,7 +5,7 @@
 #   make demo FOR=30    the same, ends by itself after 30 s; the exit status says whether all held
 #   make test           format, lints on both builds, all tests; changes nothing
 #   make fix            formats, and applies what lints can mend
-#   make sim            simulates whole clusters under faults and judges them: 200 seeds, or SEEDS=100000, which goes on
+#   make sim            simulates whole clusters under faults and judges them: 60 seeds, or SEEDS=100000, which goes on
 #                       where it stopped
 #   make sim-build      builds the simulator and prints its path
 #   make bench          measures, and writes target/bench/report.md and report.json; QUICK=1 for smaller numbers
@@ -63,7 +63,7 @@ unit: setup
 
 # The simulator is built with optimisations: it then simulates about a hundred times as fast as time goes.
 SIMULATOR = $(abspath $(TARGET))/sim/release/campanile-sim
-SEEDS ?= 200
+SEEDS ?= 60
 
 sim-build: setup
 	CAMPANILE_COMMIT=$$(git rev-parse --short HEAD 2>/dev/null || true) $(sim-cargo) build --release --locked -p campanile-sim-tests
@@ -76,7 +76,7 @@ sim-build: setup
 sim: sim-build
 	@mkdir -p target/sim/failures
 	"$(SIMULATOR)" sweep --seeds $(SEEDS) --keep target/sim/failures \
-		$(if $(filter 200,$(SEEDS)),--require-marks,--resume target/sim/sweep-$(SEEDS).json)
+		$(if $(filter 60,$(SEEDS)),--require-marks,--resume target/sim/sweep-$(SEEDS).json)
 	"$(SIMULATOR)" cost
 
 # Needs no network. The advisories do, and are a target of their own.
