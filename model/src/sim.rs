@@ -230,7 +230,7 @@ mod simulated {
             FinalIsRetried, "final_is_retried", "an answer that ends a run is tried again";
             BodyMustEnd, "body_must_end", "an answer counts as none while its body has not ended";
             TimeoutTripled, "timeout_tripled", "an attempt may last three times as long as it may";
-            SentAfterEnd, "sent_after_end", "an attempt that is abandoned is sent once more";
+            SentAfterEnd, "sent_after_end", "an attempt that is abandoned is sent once more, a little later";
             JitterForgotten, "jitter_forgotten", "a back-off is not drawn but the middle of its range";
             RetryWithoutBody, "retry_without_body", "a retry is sent without the payload";
             TriggerUsesRemaining, "trigger_uses_remaining", "a manual trigger counts against remaining";

@@ -362,6 +362,7 @@ impl Dispatcher {
                 biased;
                 _ = &mut abandoned => {
                     if planted!(SentAfterEnd) {
+                        clock.sleep(Duration::from_millis(200)).await;
                         client.deliver(&attempt).await;
                     }
                     None

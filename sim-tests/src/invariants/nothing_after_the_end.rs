@@ -9,14 +9,15 @@ use campanile_model::NodeId;
 
 use super::index::{At, Facts, Shown};
 use super::report::Report;
+use super::transit::Transit;
 use crate::verdict::Finding;
 
-/// What was sent before a node knew of the end has arrived within this, where no link is slow: a connection is opened
-/// and a request sent, each in milliseconds.
-const ON_ITS_WAY: u64 = 50_000;
+/// From when a node has applied an entry until its dispatcher has heard of it.
+const HEARD: u64 = 1_000;
 
 pub fn check(facts: &Facts) -> Finding {
     let mut report = Report::new("nothing_after_the_end");
+    let transit = Transit::new(facts.history);
     let known = facts.replicas.iter().map(|(node, shown)| (*node, Reached::of(shown)));
     let known: BTreeMap<NodeId, Reached> = known.collect();
     for (id, run) in &facts.runs {
@@ -27,8 +28,7 @@ pub fn check(facts: &Facts) -> Finding {
             report.looked();
             let Some(over) = run.rows[place + 1..].first() else { continue };
             let Some(knew) = known.get(&node).and_then(|reached| reached.when(over.it.index)) else { continue };
-            let late = delivered.t > knew + ON_ITS_WAY && facts.is_link_sound(knew, delivered.t);
-            report.hold(!late, delivered.t, || {
+            report.hold(transit.begun(node, delivered.t) <= knew + HEARD, delivered.t, || {
                 format!(
                     "attempt {} of run {id} came from node {node} {} ms after that node knew that it was over ({})",
                     delivered.it.attempt,
@@ -71,7 +71,7 @@ impl Reached {
 mod tests {
     use super::super::testing::*;
     use crate::plan::Fault;
-    use campanile_model::RunState;
+    use campanile_model::{Millis, RunState};
 
     const NAME: &str = "nothing_after_the_end";
 
@@ -83,15 +83,15 @@ mod tests {
 
     #[test]
     fn a_send_after_its_node_knew() {
-        accepts(NAME, cancelled().at(11_150).deliver(1, &fired(5, 10)));
-        refuses(NAME, cancelled().at(11_151).deliver(1, &fired(5, 10)));
+        accepts(NAME, cancelled().at(11_114).deliver(1, &fired(5, 10)));
+        refuses(NAME, cancelled().at(11_115).deliver(1, &fired(5, 10)));
         not_applicable(NAME, Script::new().real().deliver(1, &fired(5, 10)));
     }
 
     #[test]
     fn what_a_slow_link_held_up_is_excused() {
         let slow = |fault| cancelled().begin(0, fault).at(12_000).deliver(1, &fired(5, 10));
-        accepts(NAME, slow(Fault::Loss { per_mille: 10 }));
+        accepts(NAME, slow(Fault::Delay { min: Millis(1), max: Millis(400) }));
         refuses(NAME, slow(Fault::LeaderInMinority));
     }
 
