@@ -154,7 +154,8 @@ fn a_hunt_makes_a_table_and_fails_where_a_bug_gets_away() {
     assert_eq!(rows[2], (&text("crasher"), &text("crash"), &1.into()));
     let table = std::fs::read_to_string(table).unwrap();
     assert!(
-        table.contains("| early | default | unique_fire | 3 | 3 |") && table.contains("| never | default | **nothing** |"),
+        table.contains("| early | default | unique_fire | 3 | 3 |")
+            && table.contains("| never | default | **nothing** |"),
         "{table}"
     );
     assert_eq!(sim(&["hunt", "--planted", "early"]).code, Some(0));

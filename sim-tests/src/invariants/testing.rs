@@ -499,6 +499,9 @@ pub fn long(fires: u64) -> History {
         .at(100)
         .entry(2)
         .node_row(2, 1, 1, 2, true)
+        .node_row(2, 3, 1, 2, true)
+        .lease(1, 1, 1, 1_000_000_000)
+        .lease(3, 1, 1, 1500)
         .invoke(1, put())
         .at(200)
         .entry(3)
@@ -547,9 +550,11 @@ pub fn long(fires: u64) -> History {
     });
     script = script.answer(delivery + 1, 200).entry(index + 3).row(&done).apply(1, index + 3, 0);
     let last = index + 3;
+    script = script.node_row(last, 3, 1, last, false);
     script = script.snapshot(1, last).snapshot(3, last).digest(1, last, "d").digest(3, last, "d");
     script = script.rows(last, |rows| rows.tasks[0].fired = fires);
-    script.bound("queue", 1, 10).healed().converged().final_task(1, |_| {}).done()
+    let whole = Event::FinalState { node: NodeId(1), read: FinalRead::Whole };
+    script.bound("queue", 1, 10).healed().converged().final_task(1, |_| {}).event(whole).done()
 }
 
 fn finding(name: &str, script: Script) -> Finding {

@@ -131,8 +131,8 @@ mod tests {
             .done();
         let transit = Transit::new(&history);
         let begun = |node, ms: u64| transit.begun(NodeId(node), ms * 1000) / 1000;
-        assert_eq!([begun(1, 900), begun(1, 1500), begun(1, 2205), begun(1, 2206)], [895, 1295, 2000, 2201]);
-        assert_eq!([begun(1, 3500), begun(1, 4005), begun(1, 4006), begun(2, 4005)], [2995, 2995, 4001, 4000]);
+        assert_eq!([begun(1, 900), begun(1, 1500), begun(1, 2613), begun(1, 2614)], [887, 887, 2000, 2601]);
+        assert_eq!([begun(1, 3500), begun(1, 4013), begun(1, 4014), begun(2, 4013)], [2987, 2987, 4001, 4000]);
     }
 
     #[test]

@@ -177,8 +177,8 @@ fn a_request_beside_a_later_run() {
         let by = changed(&a, |row| row.owner = NodeId(other));
         ran().at(10).apply(1, 6, 6).at(20).deliver(1, &b).at(ms).deliver(2, &by)
     };
-    accepts(NAME, beside(65, 1));
-    refuses(NAME, beside(66, 1));
-    accepts(NAME, beside(66, 2));
+    accepts(NAME, beside(73, 1));
+    refuses(NAME, beside(74, 1));
+    accepts(NAME, beside(74, 2));
     accepts(NAME, ran().at(10).apply(1, 6, 6).at(66).deliver(2, &a).at(67).deliver(1, &b));
 }
