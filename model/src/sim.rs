@@ -234,6 +234,7 @@ mod simulated {
             JitterForgotten, "jitter_forgotten", "a back-off is not drawn but the middle of its range";
             RetryWithoutBody, "retry_without_body", "a retry is sent without the payload";
             TriggerUsesRemaining, "trigger_uses_remaining", "a manual trigger counts against remaining";
+            HeldBackForgotten, "held_back_forgotten", "an update forgets the occurrence that jitter still holds back";
             TrimsTheYoung, "trims_the_young", "retention does not look at how old a run is";
         }
     }

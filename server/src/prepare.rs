@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use campanile_model::{
     Code, Command, FireLine, Millis, PreparedPut, PutTask, Rejection, TaskName, TaskSpec, TaskState, TaskStatus,
-    Timestamp, bound, limits,
+    Timestamp, bound, limits, planted,
 };
 use campanile_raft::{Prepare, Prepared};
 use campanile_store::{StoreError, View};
@@ -100,6 +100,7 @@ impl Prepare for Preparer {
 /// never fire. By other schedules nothing of it is left, as of all that was to come.
 fn held_back(task: &TaskState, old: &Planned, new: &TaskSpec, decided_until: Timestamp) -> Option<Timestamp> {
     let lives = matches!(task.status, TaskStatus::Active | TaskStatus::Paused) && task.next.is_some();
+    let lives = lives && !planted!(HeldBackForgotten);
     let same = old.spec.schedules == new.schedules && old.spec.start_at == new.start_at;
     if lives && same { old.plan.next_after(decided_until) } else { None }
 }

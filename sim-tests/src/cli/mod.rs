@@ -85,7 +85,7 @@ enum Command {
 /// What is simulated.
 #[derive(Clone, Debug, Args)]
 struct Case {
-    /// Scenario file (TOML) [default: three nodes, a minute of random clients, random faults]
+    /// Scenario file (TOML) [default: one to seven nodes, a minute of random clients, random faults]
     scenario: Option<PathBuf>,
     /// Switch a bug on, to see whether it is caught
     #[arg(long, value_name = "NAME")]

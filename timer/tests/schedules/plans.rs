@@ -48,6 +48,25 @@ fn every_is_anchored_at_start_at_and_fires_there() {
 }
 
 #[test]
+fn what_jitter_held_back_is_the_new_versions() {
+    let held = instant("2026-06-01T12:34:50Z");
+    let anchors = Anchors { since: held.saturating_sub(Millis(1)), ..updated() };
+    let mut spec = spec(vec![Schedule::Every(Millis::from_secs(10))]);
+    let first = |spec: &TaskSpec| Plan::compile(spec, anchors).unwrap().first(Timestamp::MIN).unwrap();
+    // With no jitter any more it is due at once, and what follows when it occurs.
+    assert_eq!(first(&spec), Next { scheduled_at: held, due_at: instant(UPDATED) });
+    spec.jitter = Millis::from_secs(10);
+    let plan = Plan::compile(&spec, anchors).unwrap();
+    let following = plan.next(held).unwrap();
+    let jitter = following.due_at.since(following.scheduled_at);
+    let due_at = held.saturating_add(jitter).max(instant(UPDATED));
+    assert_eq!(plan.first(Timestamp::MIN), Some(Next { scheduled_at: held, due_at }));
+    assert_eq!(following.scheduled_at, instant("2026-06-01T12:35:00Z"));
+    // One that is due sooner than its jitter says cannot be told from the one before.
+    assert_eq!(plan.period(), None);
+}
+
+#[test]
 fn delay_counts_from_the_version() {
     let delay = plan(vec![Schedule::Delay(Millis::from_secs(60))], updated());
     assert_eq!(times(&delay, Timestamp::MIN, 9), ["2026-06-01T12:35:56.789Z"]);

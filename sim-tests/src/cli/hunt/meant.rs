@@ -53,6 +53,7 @@ const MEANT: &[(&str, &[&str])] = &[
     ("jitter_forgotten", &["backoff_exact"]),
     ("retry_without_body", &["delivery_content"]),
     ("trigger_uses_remaining", &["task_ends"]),
+    ("held_back_forgotten", &["no_lost_fire", "ledger_balance"]),
     ("trims_the_young", &["retention_kept"]),
     ("skip_fires_anyway", &["overlap"]),
     ("buffer_reversed", &["overlap"]),
