@@ -207,6 +207,9 @@ mod simulated {
             WaitingNotStarted, "waiting_not_started", "a run that waits is not started in the entry that ends the one before it, if that one failed";
             MarginAdded, "margin_added", "a node sends until its lease has ended, and its margin after that";
             FencedUnderLease, "fenced_under_lease", "a node is counted as lost while its lease may last";
+            TimersLate, "timers_late", "every timer rings half a second late";
+            CallsNotForwarded, "calls_not_forwarded", "a node that does not lead hands no request on";
+            PutsRefused, "puts_refused", "every put is taken for one that came too late";
             // From here on, bugs that were ours once: what was mended is undone.
             FoundStateNotSynced, "found_state_not_synced", "the state that a node finds when it starts counts as durable without a sync";
             DeadPeerWithoutPause, "dead_peer_without_pause", "a leader tries a follower that is down again without a pause";

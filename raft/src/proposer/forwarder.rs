@@ -62,7 +62,9 @@ impl Forwarder {
                 before = now;
             }
             match now.leader {
-                Some(leader) if !now.is_leader => self.send_waiting(leader, now.term, &calls),
+                Some(leader) if !now.is_leader && !planted!(CallsNotForwarded) => {
+                    self.send_waiting(leader, now.term, &calls)
+                }
                 _ => self.refuse_waiting(),
             }
             tokio::select! {

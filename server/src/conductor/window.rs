@@ -47,7 +47,8 @@ impl Window {
 
     /// How long until a timer is due.
     pub fn until_due(&self, now: Timestamp) -> Duration {
-        self.wheel.next_deadline().map_or(IDLE, |due| due.since(now).to_std().min(IDLE))
+        let late = Millis(if planted!(TimersLate) { 500 } else { 0 });
+        self.wheel.next_deadline().map_or(IDLE, |due| due.saturating_add(late).since(now).to_std().min(IDLE))
     }
 
     pub fn first_due(&self) -> Option<Timestamp> {
@@ -56,6 +57,7 @@ impl Window {
 
     pub fn advance(&mut self, now: Timestamp) -> Vec<(Timestamp, Armed)> {
         let now = if planted!(EarlyFire) { now.saturating_add(Millis(120)) } else { now };
+        let now = if planted!(TimersLate) { now.saturating_sub(Millis(500)) } else { now };
         let mut due = Vec::new();
         self.wheel.advance(now, &mut due);
         due

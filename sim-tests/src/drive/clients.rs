@@ -20,8 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(8);
 #[derive(Clone)]
 pub struct Clients {
     recorder: Recorder,
-    /// API addresses, host and port.
-    nodes: Arc<BTreeMap<NodeId, String>>,
+    /// The API address of a node, host and port.
+    address: Arc<dyn Fn(NodeId) -> Option<String> + Send + Sync>,
     next: Arc<AtomicU64>,
     heard: Arc<Mutex<Heard>>,
 }
@@ -34,8 +34,8 @@ struct Heard {
 }
 
 impl Clients {
-    pub fn new(recorder: Recorder, nodes: BTreeMap<NodeId, String>) -> Self {
-        Self { recorder, nodes: Arc::new(nodes), next: Arc::new(AtomicU64::new(1)), heard: Arc::default() }
+    pub fn new(recorder: Recorder, address: impl Fn(NodeId) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { recorder, address: Arc::new(address), next: Arc::new(AtomicU64::new(1)), heard: Arc::default() }
     }
 
     /// Does what is planned, each operation when its time has come and in a task of its own, so that a slow answer holds
@@ -57,8 +57,8 @@ impl Clients {
         let Some(action) = self.resolved(client, node, planned).await else { return };
         let op = self.next.fetch_add(1, Ordering::Relaxed);
         self.recorder.record(Event::Invoke { op, client, node, action: action.clone() });
-        let address = self.nodes.get(&node).map_or("", String::as_str);
-        let outcome = match connect(address) {
+        let address = (self.address)(node).unwrap_or_default();
+        let outcome = match connect(&address) {
             Ok(to) => ask(&to, action.clone()).await.unwrap_or_else(|error| learned(&error)),
             Err(error) => Outcome::Unknown { reason: error.to_string() },
         };
@@ -93,7 +93,7 @@ impl Clients {
         if told.is_some() {
             return told;
         }
-        let to = connect(self.nodes.get(&node)?).ok()?;
+        let to = connect(&(self.address)(node)?).ok()?;
         let page = to.list_runs(&name, &RunQuery { limit: Some(1), ..RunQuery::default() }).await.ok()?;
         page.items.first().map(|run| run.id)
     }

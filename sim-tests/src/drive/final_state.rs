@@ -54,12 +54,17 @@ async fn read_runs(client: &Client, task: &str, limit: Option<usize>, found: &mu
     }
 }
 
+/// The largest page of a ledger.
+const LEDGER_PAGE: usize = campanile_model::limits::PAGE_ITEMS;
+
 async fn read_ledger(client: &Client, task: &str, limit: Option<usize>) -> Result<LedgerView, Error> {
-    // A ledger that grows while its pages are read does not add up: it is read again, within reason.
+    // A ledger that grows while its pages are read does not add up: it is read again, in larger pages, within reason.
     let mut tries = 20;
+    let mut limit = limit;
     loop {
         tries -= 1;
         let mut query = LedgerQuery { limit, ..LedgerQuery::default() };
+        limit = limit.map(|limit| (limit * 4).min(LEDGER_PAGE));
         let mut whole = client.ledger(task, &query).await?;
         let mut grew = false;
         while let Some(token) = whole.next_page_token.take() {

@@ -111,6 +111,14 @@ impl Answer {
     }
 }
 
+/// Paths at which a closing round finds failing and slow receivers, when all others are well.
+pub struct Closing {
+    pub failing: &'static str,
+    pub slow: &'static str,
+}
+
+pub const CLOSING: Closing = Closing { failing: "/closing/failing", slow: "/closing/slow" };
+
 /// Receivers of their own kind, by the path at which they are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -124,6 +132,9 @@ pub enum Kind {
     Slow,
     /// Fails nearly always.
     Failing,
+    /// Both for a closing round: fails every other time with what may pass, and takes most of a second.
+    ClosingFailing,
+    ClosingSlow,
     /// Is gone (410) every few times.
     Gone,
 }
@@ -136,8 +147,15 @@ impl Kind {
             "/moods/slow" => Self::Slow,
             "/moods/failing" => Self::Failing,
             "/moods/gone" => Self::Gone,
+            path if path == CLOSING.failing => Self::ClosingFailing,
+            path if path == CLOSING.slow => Self::ClosingSlow,
             _ => Self::Fine,
         }
+    }
+
+    /// Whether it stays as it is when every other receiver is well again.
+    pub fn is_of_closing(self) -> bool {
+        matches!(self, Self::ClosingFailing | Self::ClosingSlow)
     }
 
     /// Its answer to one request, when so many of a thousand are answered somehow.
@@ -152,6 +170,8 @@ impl Kind {
                 let retryable = rng.random_bool(0.5);
                 Answer::status(if retryable { among(rng, &MAY_PASS) } else { among(rng, &REFUSED) })
             }
+            Self::ClosingFailing if rng.random_bool(0.5) => Answer::status(among(rng, &MAY_PASS)),
+            Self::ClosingSlow => Answer::slowly(Duration::from_millis(rng.random_range(500..900))),
             Self::Gone if rng.random_bool(0.15) => Answer::status(GONE),
             _ => fine,
         }

@@ -41,7 +41,7 @@ struct State {
     deliveries: u64,
     /// Of a thousand requests so many are answered with an error, slowly, or never, where the mood is fine.
     moody_per_mille: u32,
-    /// From here on everything is answered with 200.
+    /// From here on everything is answered with 200, but for the closing round's own receivers.
     healed: bool,
 }
 
@@ -121,7 +121,8 @@ impl Receiver {
             Mood::Hangs | Mood::Gone => Answer::Silence,
             Mood::Answers(status) => Answer::status(status),
             Mood::Slow(by) => Answer::slowly(by),
-            Mood::Fine if state.healed => Answer::status(200),
+            Mood::Fine if state.healed && !Kind::of(path).is_of_closing() => Answer::status(200),
+            Mood::Fine if state.healed => Kind::of(path).answer(&mut rng, 0),
             Mood::Fine => Kind::of(path).answer(&mut rng, state.moody_per_mille),
         }
     }

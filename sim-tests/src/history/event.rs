@@ -209,6 +209,8 @@ pub enum Event {
     },
     /// The healed nodes have one leader and equal states, and nothing is due.
     Converged,
+    /// Nothing is wrong any more, and the closing round begins.
+    Closing,
     /// The load has ended and what was due has been decided: the final state follows.
     FinalTask {
         task: Box<TaskView>,

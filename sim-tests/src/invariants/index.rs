@@ -174,6 +174,8 @@ pub struct Facts<'h> {
     pub link_troubles: Spans,
     pub healed: Option<u64>,
     pub converged: Option<u64>,
+    /// When the closing round began: from then on nothing is wrong.
+    pub closing: Option<u64>,
     /// The final state was read.
     pub has_final: bool,
     /// When the last reading of it began: what it tells is at least as new.
@@ -199,6 +201,7 @@ impl<'h> Facts<'h> {
             link_troubles: Spans::default(),
             healed: None,
             converged: None,
+            closing: None,
             has_final: false,
             final_begun: None,
             final_read: None,
@@ -343,6 +346,7 @@ impl<'h> Facts<'h> {
             Event::Node { node, what } => self.take_node(t, *node, what, building),
             Event::Healed { .. } => self.healed = Some(t),
             Event::Converged => self.converged = Some(t),
+            Event::Closing => self.closing = Some(t),
             Event::FinalTask { task } => {
                 self.has_final = true;
                 self.tasks.entry(task.id).or_default().in_the_end = Some(task);

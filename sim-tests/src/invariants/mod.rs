@@ -30,6 +30,7 @@ mod linearizable;
 mod liveness;
 mod log_matching;
 mod majority_serves;
+mod minimum_work;
 #[cfg(test)]
 mod minutes;
 mod monotonic;
@@ -48,6 +49,7 @@ mod report;
 mod retention_kept;
 mod run_ends;
 mod run_states;
+mod serves_in_calm;
 mod snapshot_equivalence;
 mod spans;
 mod story;
@@ -60,6 +62,7 @@ mod unique_fire;
 use crate::history::History;
 use crate::verdict::{Finding, Verdict, Violation};
 pub use index::Facts;
+pub use minimum_work::NAME as MINIMUM_WORK;
 
 /// A checker.
 pub type Check = fn(&Facts) -> Finding;
@@ -103,6 +106,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("catch_up", catch_up::check),
     ("liveness", liveness::check),
     ("majority_serves", majority_serves::check),
+    ("serves_in_calm", serves_in_calm::check),
     ("no_crash", no_crash::check),
 ];
 
@@ -120,7 +124,10 @@ pub fn check(history: &History) -> Verdict {
     let facts = Facts::new(history);
     let by_facts = ALL.iter().map(|(name, check)| (*name, check(&facts)));
     let by_story = ORACLES.iter().map(|(name, check)| (*name, check(history)));
-    Verdict { findings: by_facts.chain(by_story).collect() }
+    let mut findings: Vec<(&'static str, Finding)> = by_facts.chain(by_story).collect();
+    let work = minimum_work::check(&facts, &findings);
+    findings.push((minimum_work::NAME, work));
+    Verdict { findings }
 }
 
 fn violation(invariant: &str, t: u64, what: impl Into<String>) -> Violation {

@@ -48,6 +48,10 @@ pub struct Scenario {
     /// Bounds of the product that are other than usual. With a swarm, others are drawn beside them.
     #[serde(skip_serializing_if = "Bounds::is_empty")]
     pub bounds: Bounds,
+    /// Whether a closing round follows when the cluster has healed: operations that have to be served, and tasks that
+    /// have to ring at once, as nothing is wrong any more. Not at coarse pace.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub closing: bool,
     pub expect: Expect,
 }
 
@@ -125,6 +129,7 @@ impl Default for Scenario {
             faults: Vec::new(),
             swarm: None,
             bounds: Bounds::new(),
+            closing: false,
             expect: Expect::default(),
         }
     }

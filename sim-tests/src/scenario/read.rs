@@ -72,6 +72,7 @@ pub fn read_str(text: &str, file: &Path) -> Result<Scenario, ScenarioError> {
         faults,
         swarm: found.swarm,
         bounds: found.bounds,
+        closing: found.closing,
         expect: found.expect,
     };
     check::scenario(&scenario).map_err(refused)?;
@@ -99,6 +100,8 @@ struct File {
     swarm: Option<Swarm>,
     #[serde(default)]
     bounds: Bounds,
+    #[serde(default)]
+    closing: bool,
     #[serde(default)]
     expect: Expect,
 }

@@ -239,6 +239,15 @@ impl Cluster {
         self.hosts.values().filter(|host| host.up).map(|host| host.id).collect()
     }
 
+    /// The members that run, as the leader knows them.
+    pub fn members(&self) -> Vec<NodeId> {
+        // The leader first: it looks through the same lock.
+        let leader = self.leader();
+        let members = leader.and_then(|leader| Some(self.seen_all().get(&leader)?.members.clone()));
+        let runs = |node: &NodeId| self.hosts.get(node).is_some_and(|host| host.up);
+        members.unwrap_or_default().into_iter().filter(runs).collect()
+    }
+
     fn stop(&mut self, node: NodeId, event: NodeEvent) {
         let Some(host) = self.hosts.get_mut(&node) else { return };
         if host.up {

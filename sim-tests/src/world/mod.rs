@@ -20,8 +20,9 @@ use campanile_model::sim::{self, Bound, Bug};
 use campanile_model::{Millis, NodeId};
 use campanile_raft::rt;
 use campanile_store::engine::mem::DiskWork;
-use madsim::runtime::{Handle, Runtime};
+use madsim::runtime::{Handle, NodeHandle, Runtime};
 use rand::RngExt;
+use tokio::task::JoinHandle;
 
 use crate::drive::clients::{self, Clients};
 use crate::drive::draw;
@@ -70,7 +71,7 @@ fn simulate_here(order: &Order, scenario: Scenario, plan: DrawnPlan) -> Simulate
     let clock_error_ms = draw::clock_error_ms(&plan.faults);
     let allocated = allocator::allocations();
     let Ran { events, messages, network_messages, simulated, disks } =
-        runtime.block_on(World::run(scenario.clone(), plan, webhook_secret.clone()));
+        runtime.block_on(World::run(scenario.clone(), plan, webhook_secret.clone(), order.seed));
     let disk = |of: fn(&DiskWork) -> u64| disks.iter().map(of).sum();
     let work = Work {
         entries: events.iter().filter(|timed| matches!(timed.event, Event::Entry { .. })).count() as u64,
@@ -118,6 +119,9 @@ const FINAL_PAUSE: Duration = Duration::from_secs(2);
 /// Items on one page of it: few, so that lists have pages.
 const FINAL_PAGE: usize = 7;
 
+/// After a cluster has converged, until nothing is left of what was wrong.
+const CALM_DOWN: Duration = Duration::from_secs(3);
+
 struct World;
 
 /// What came of it.
@@ -133,7 +137,7 @@ struct Ran {
 }
 
 impl World {
-    async fn run(scenario: Scenario, plan: DrawnPlan, webhook_secret: Option<String>) -> Ran {
+    async fn run(scenario: Scenario, plan: DrawnPlan, webhook_secret: Option<String>, seed: u64) -> Ran {
         let started = tokio::time::Instant::now();
         let recorder = Recorder::since(started);
         let names = Names::default();
@@ -150,21 +154,33 @@ impl World {
         let all: Vec<NodeId> = nemesis.cluster.running();
         settle::converge(&mut nemesis, &all, Duration::from_secs(patience), &recorder).await;
 
-        let clients = start_clients(
-            &recorder,
-            draw::all_operations(&scenario, plan.operations, receiver::ADDRESS),
-            scenario.nodes,
-        );
+        let clients = ClientMachine::start(&recorder);
+        let operations = draw::all_operations(&scenario, plan.operations, receiver::ADDRESS);
+        let founders: Vec<NodeId> = (1..=u64::from(scenario.nodes)).map(NodeId).collect();
+        let load = clients.perform(operations, founders);
         nemesis.run(scenario.span.to_std()).await;
 
         let nodes = nemesis.end_all();
         recorder.record(Event::Healed { nodes: nodes.clone() });
         let bound = lateness_bound(&scenario).to_std() * 6;
         let converged = settle::converge(&mut nemesis, &nodes, bound, &recorder).await;
-        // Long enough for every fire that was due to show; from here on a missing one is missing.
+        // Who leads is known, but a clock that has just been put right has yet to be trusted again.
+        let has_closing = converged && scenario.closing && scenario.pace == Pace::Normal;
+        if has_closing {
+            nemesis.tend(CALM_DOWN).await;
+        }
+        let closing = has_closing.then(|| {
+            recorder.record(Event::Closing);
+            let members = nemesis.cluster.members();
+            let round = draw::closing(&members, scenario.start.saturating_add(millis_of(recorder.now())), seed);
+            clients.perform(draw::redirected(round, receiver::ADDRESS), members)
+        });
+        // Long enough for every fire that was due to show, and for the closing round; from here on a missing one is
+        // missing.
         nemesis.tend(lateness_bound(&scenario).to_std()).await;
         settle::converge(&mut nemesis, &nodes, bound, &recorder).await;
-        clients.abort();
+        load.abort();
+        closing.inspect(JoinHandle::abort);
         if converged {
             read_final_state(&mut nemesis, &recorder).await;
         }
@@ -215,11 +231,27 @@ fn start_receiver(recorder: Recorder) -> Receiver {
 }
 
 /// The clients' machine.
-fn start_clients(recorder: &Recorder, operations: Vec<PlannedOperation>, nodes: u32) -> tokio::task::JoinHandle<()> {
-    let founders = (1..=u64::from(nodes)).map(|id| (NodeId(id), api_address(NodeId(id)))).collect();
-    let clients = Clients::new(recorder.clone(), founders);
-    let machine = Handle::current().create_node().name("clients").ip("10.0.8.1".parse().expect("an address")).build();
-    machine.spawn(clients.perform_all(operations, move || NodeId(rt::rng().random_range(1..=u64::from(nodes)))))
+struct ClientMachine {
+    machine: NodeHandle,
+    clients: Clients,
+}
+
+impl ClientMachine {
+    fn start(recorder: &Recorder) -> Self {
+        let machine =
+            Handle::current().create_node().name("clients").ip("10.0.8.1".parse().expect("an address")).build();
+        Self { machine, clients: Clients::new(recorder.clone(), |node| Some(api_address(node))) }
+    }
+
+    /// Performs operations; where one leaves open which node it is sent to, it is one of these.
+    fn perform(&self, operations: Vec<PlannedOperation>, nodes: Vec<NodeId>) -> JoinHandle<()> {
+        let any = move || nodes.get(rt::rng().random_range(0..nodes.len().max(1))).copied().unwrap_or_default();
+        self.machine.spawn(self.clients.clone().perform_all(operations, any))
+    }
+}
+
+fn millis_of(micros: u64) -> Millis {
+    Millis(micros / 1000)
 }
 
 fn api_address(node: NodeId) -> String {

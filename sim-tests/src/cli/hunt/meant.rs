@@ -69,6 +69,9 @@ const MEANT: &[(&str, &[&str])] = &[
     ("keys_stay", &["housekeeping"]),
     ("timers_stay", &["housekeeping"]),
     ("deleted_stays", &["housekeeping"]),
+    ("timers_late", &["bounded_lateness"]),
+    ("calls_not_forwarded", &["serves_in_calm"]),
+    ("puts_refused", &["minimum_work"]),
     ("found_state_not_synced", &["durability", "liveness"]),
     ("dead_peer_without_pause", &["endless"]),
     ("decision_repeated", &["catch_up"]),
@@ -103,7 +106,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::invariants::{ALL, ORACLES};
+    use crate::invariants::{ALL, MINIMUM_WORK, ORACLES};
 
     /// How a process ends that has not judged anything, for bugs that show in that alone.
     const ENDS: &[&str] = &["crash", "endless"];
@@ -117,7 +120,8 @@ mod tests {
     ];
 
     fn checkers() -> BTreeSet<&'static str> {
-        ALL.iter().map(|(name, _)| *name).chain(ORACLES.iter().map(|(name, _)| *name)).collect()
+        let names = ALL.iter().map(|(name, _)| *name).chain(ORACLES.iter().map(|(name, _)| *name));
+        names.chain([MINIMUM_WORK]).collect()
     }
 
     #[test]

@@ -132,7 +132,9 @@ impl Sweep {
         out.progress("");
         out.print(&state, |state| self.text(state))?;
         let marks_missed = self.require_marks && state.never_hit().next().is_some();
-        Ok(End::held(state.failures.is_empty() && state.differing.is_empty() && !marks_missed))
+        // A bug may well keep checkers from what they look at.
+        let idle = self.case.planted.is_none() && scenario.closing && state.idle().next().is_some();
+        Ok(End::held(state.failures.is_empty() && state.differing.is_empty() && !marks_missed && !idle))
     }
 
     /// A failure is said at once: the rest of the sweep may take hours.
@@ -149,6 +151,7 @@ impl Sweep {
             ));
         }
         if let super::child::Ended::Judged(summary) = &ended {
+            state.looked(&summary.findings);
             state.simulated_ms += summary.facts.simulated_ms.unwrap_or(0);
             for (mark, count) in &summary.marks {
                 *state.marks.entry(mark.clone()).or_default() += count;
@@ -189,6 +192,11 @@ impl Sweep {
         say(format!("{hit} of {} marks hit", state.marks.len()));
         for mark in state.never_hit() {
             say(format!("  never: {mark}"));
+        }
+        let looked: Vec<String> = state.checked.iter().map(|(name, checked)| format!("{name} {checked}")).collect();
+        say(format!("Looked at: {}", looked.join(", ")));
+        for name in state.idle() {
+            say(format!("  nothing: {name}"));
         }
         text
     }

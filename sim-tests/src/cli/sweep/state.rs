@@ -7,6 +7,10 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::output::write_file;
+use crate::report::{FindingLine, Judgement};
+
+/// After so many seeds every checker has had something to look at, or is blind.
+const BUSY_AFTER: u64 = 40;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -23,6 +27,9 @@ pub struct State {
     pub differing: Vec<u64>,
     /// How often each mark was hit, over all seeds.
     pub marks: BTreeMap<String, u64>,
+    /// How many things each checker looked at, over all seeds.
+    #[serde(default)]
+    pub checked: BTreeMap<String, u64>,
     pub simulated_ms: u64,
     pub seconds: f64,
 }
@@ -56,6 +63,7 @@ impl State {
             rechecked: 0,
             differing: Vec::new(),
             marks: BTreeMap::new(),
+            checked: BTreeMap::new(),
             simulated_ms: 0,
             seconds: 0.0,
         }
@@ -101,6 +109,24 @@ impl State {
         self.through - self.first + self.beyond.len() as u64
     }
 
+    /// Notes how much each checker looked at under one seed.
+    pub fn looked(&mut self, findings: &[FindingLine]) {
+        for line in findings {
+            let more = match &line.judgement {
+                Judgement::Held { checked } => *checked,
+                Judgement::Violated { violations } => violations.len() as u64,
+                Judgement::NotApplicable { .. } => 0,
+            };
+            *self.checked.entry(line.name.clone()).or_default() += more;
+        }
+    }
+
+    /// Checkers that have looked at nothing, when that is no accident any more.
+    pub fn idle(&self) -> impl Iterator<Item = &str> {
+        let many = self.count() >= BUSY_AFTER;
+        self.checked.iter().filter(move |(_, checked)| many && **checked == 0).map(|(name, _)| name.as_str())
+    }
+
     pub fn never_hit(&self) -> impl Iterator<Item = &str> {
         self.marks.iter().filter(|(_, count)| **count == 0).map(|(mark, _)| mark.as_str())
     }
@@ -123,6 +149,22 @@ mod tests {
         assert_eq!((state.through, state.count()), (8, 4));
         let done: Vec<u64> = (0..12).filter(|seed| state.is_done(*seed)).collect();
         assert_eq!(done, [5, 6, 7, 9]);
+    }
+
+    #[test]
+    fn a_checker_that_never_looked_at_anything_is_told() {
+        let line = |name: &str, judgement| FindingLine { name: name.into(), judgement };
+        let mut state = State::new(identity("a"), 1);
+        state.looked(&[
+            line("busy", Judgement::Held { checked: 3 }),
+            line("idle", Judgement::Held { checked: 0 }),
+            line("blind", Judgement::NotApplicable { needs: "a log".into() }),
+        ]);
+        assert_eq!(state.idle().count(), 0, "one seed proves nothing");
+        (1..=BUSY_AFTER).for_each(|seed| state.add(seed));
+        assert_eq!(state.idle().collect::<Vec<_>>(), ["blind", "idle"]);
+        state.looked(&[line("idle", Judgement::Held { checked: 1 })]);
+        assert_eq!(state.idle().collect::<Vec<_>>(), ["blind"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Draws a plan from a seed: who asks for what, and what goes wrong. The same for simulated nodes and real ones.
 
+mod closing;
 #[cfg(test)]
 mod coverage_tests;
 mod faults;
@@ -14,6 +15,7 @@ use rand::{RngExt, SeedableRng};
 use crate::history::Action;
 use crate::plan::{Bounds, DrawnPlan, PlannedOperation};
 use crate::scenario::{DRAWN, Pace, Scenario};
+pub use closing::{ROUND, closing};
 pub use faults::{KINDS, clock_error_ms};
 
 /// Of the scenario's span, the end that is left free of new faults and operations.
@@ -117,7 +119,11 @@ pub fn all_operations(scenario: &Scenario, planned: Vec<PlannedOperation>, recei
         node: 0,
         action: operations::put(name.clone(), spec.clone()),
     });
-    let mut operations: Vec<PlannedOperation> = own.chain(planned).collect();
+    redirected(own.chain(planned).collect(), receiver)
+}
+
+/// The same operations with all their webhooks going to `receiver`, a host and a port.
+pub fn redirected(mut operations: Vec<PlannedOperation>, receiver: &str) -> Vec<PlannedOperation> {
     for operation in &mut operations {
         redirect_all(&mut operation.action, receiver);
     }

@@ -116,7 +116,7 @@ fn instant(fields: &Map<String, Value>, name: &str) -> Option<Timestamp> {
     fields.get(name)?.as_str()?.parse().ok()
 }
 
-fn read(fields: Map<String, Value>) -> TaskSpec {
+pub(super) fn read(fields: Map<String, Value>) -> TaskSpec {
     serde_json::from_value(Value::Object(fields)).expect("drawn definitions are well formed")
 }
 
