@@ -87,6 +87,8 @@ impl<'h> TaskFacts<'h> {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Operation<'h> {
+    /// Its number; that of its batch, for a line of one.
+    pub id: u64,
     pub action: &'h Action,
     pub invoked: u64,
     pub returned: Option<(u64, &'h Outcome)>,
@@ -101,6 +103,19 @@ impl<'h> Operation<'h> {
     /// Whether it may have had an effect.
     pub fn may_have_happened(&self) -> bool {
         !matches!(self.returned, Some((_, Outcome::Refused { .. })))
+    }
+
+    /// As what it was refused, and when: status and code.
+    pub fn refused(&self) -> Option<(u64, u16, &'h str)> {
+        match self.returned {
+            Some((t, Outcome::Refused { status, code })) => Some((t, *status, code)),
+            _ => None,
+        }
+    }
+
+    /// Whether it was content with whatever the node that it asked had.
+    pub fn is_stale(&self) -> bool {
+        matches!(self.action, Action::ListTasks { filter, .. } if filter.stale)
     }
 
     /// After this it has no effect any more; an unknown outcome is open for ever.
@@ -296,7 +311,8 @@ impl<'h> Facts<'h> {
             Event::Invoke { op, action, .. } => {
                 let (parts, from) = (operations::parts(action), self.operations.len());
                 building.operations.insert(*op, from..from + parts.len());
-                self.operations.extend(parts.iter().map(|action| Operation { action, invoked: t, returned: None }));
+                let id = *op;
+                self.operations.extend(parts.iter().map(|action| Operation { id, action, invoked: t, returned: None }));
             }
             Event::Return { op, outcome } => {
                 for (line, place) in building.operations.get(op).cloned().into_iter().flatten().enumerate() {
@@ -449,6 +465,11 @@ impl<'h> Facts<'h> {
                 (_, Some((_, Outcome::Read { task }))) => {
                     self.specs.entry((task.id, task.version)).or_insert(&task.spec);
                 }
+                (_, Some((_, Outcome::Tasks { items, .. }))) => {
+                    for task in items {
+                        self.specs.entry((task.id, task.version)).or_insert(&task.spec);
+                    }
+                }
                 _ => {}
             }
         }
@@ -483,8 +504,12 @@ pub fn fired_as<'f>(facts: &'f Facts) -> impl Iterator<Item = (u64, RunId, Occur
         (t, Outcome::Run { run }) => Some((t, run.id, run.occurrence_id)),
         _ => None,
     });
+    let listed = facts.operations.iter().flat_map(|operation| match operation.acknowledged() {
+        Some((t, Outcome::Runs { items, .. })) => items.iter().map(|run| (t, run.id, run.occurrence_id)).collect(),
+        _ => Vec::new(),
+    });
     let of_ledgers = facts.tasks.values().filter_map(|task| task.ledger).flat_map(|ledger| {
         ledger.it.items.iter().filter_map(move |line| Some((ledger.t, line.run?, line.occurrence_id?)))
     });
-    of_runs.chain(told).chain(of_ledgers)
+    of_runs.chain(told).chain(listed).chain(of_ledgers)
 }

@@ -13,16 +13,12 @@ use crate::scenario;
 const SEEDS: u64 = 500;
 
 /// What no plan draws, and why.
-const NEVER_DRAWN: [(&str, &str); 9] = [
+const NEVER_DRAWN: [(&str, &str); 5] = [
     ("get /v1/cluster", "asked by the nemesis and when a cluster is to converge"),
     ("get /v1/cluster/digest", "computed by the simulator at every node"),
     ("post /v1/cluster/nodes", "the nemesis's: add_node"),
     ("delete /v1/cluster/nodes/{id}", "the nemesis's: remove_node"),
     ("post /v1/cluster/leader", "the nemesis's: transfer_leader"),
-    ("get /v1/namespaces/{ns}/tasks", "the final state is read by it; lists amid faults are still to be drawn"),
-    ("get /v1/namespaces/{ns}/tasks/{name}/ledger", "the final state is read by it; amid faults still to be drawn"),
-    ("get /v1/namespaces/{ns}/tasks/{name}/preview", "still to be drawn"),
-    ("post /v1/namespaces/{ns}/preview", "still to be drawn"),
 ];
 
 /// Every field of a schema, as `a.b`, and every variant of those that have some, as `a.b=variant`.
@@ -84,6 +80,11 @@ fn routes(action: &Action) -> &'static [&'static str] {
         Action::CancelRun { .. } | Action::CancelRunOf { .. } => {
             &["post /v1/namespaces/{ns}/runs/{id}/cancel", "get /v1/namespaces/{ns}/tasks/{name}/runs"]
         }
+        Action::ListTasks { .. } => &["get /v1/namespaces/{ns}/tasks"],
+        Action::ListRuns { .. } => &["get /v1/namespaces/{ns}/tasks/{name}/runs"],
+        Action::Ledger { .. } => &["get /v1/namespaces/{ns}/tasks/{name}/ledger"],
+        Action::Preview { .. } => &["get /v1/namespaces/{ns}/tasks/{name}/preview"],
+        Action::PreviewSpec { .. } => &["post /v1/namespaces/{ns}/preview"],
         Action::GetRun { .. } | Action::GetRunOf { .. } => {
             &["get /v1/namespaces/{ns}/runs/{id}", "get /v1/namespaces/{ns}/tasks/{name}/runs"]
         }

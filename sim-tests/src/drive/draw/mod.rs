@@ -4,6 +4,7 @@
 mod coverage_tests;
 mod faults;
 mod operations;
+mod reads;
 mod spec;
 
 use campanile_model::sim::Bound;
@@ -126,7 +127,9 @@ pub fn all_operations(scenario: &Scenario, planned: Vec<PlannedOperation>, recei
 
 fn redirect_all(action: &mut Action, receiver: &str) {
     match action {
-        Action::Put { spec, .. } | Action::PutBad { spec, .. } => redirect(spec, receiver),
+        Action::Put { spec, .. } | Action::PutBad { spec, .. } | Action::PreviewSpec { spec, .. } => {
+            redirect(spec, receiver);
+        }
         Action::Batch { lines } => lines.iter_mut().for_each(|line| redirect_all(line, receiver)),
         _ => {}
     }
