@@ -42,6 +42,7 @@ mod nothing_after_the_end;
 mod operations;
 mod overlap;
 mod raft_order;
+mod reads;
 mod remaining_fires;
 mod replica_determinism;
 mod report;
@@ -51,6 +52,7 @@ mod run_states;
 mod snapshot_equivalence;
 mod spans;
 mod story;
+mod tables;
 mod task_ends;
 #[cfg(test)]
 mod testing;
@@ -75,6 +77,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("bounded_lateness", bounded_lateness::check),
     ("finality", finality::check),
     ("durability", durability::check),
+    ("reads", reads::check),
     ("remaining_fires", remaining_fires::check),
     ("run_states", run_states::check),
     ("overlap", overlap::check),

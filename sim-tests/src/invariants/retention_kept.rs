@@ -45,7 +45,7 @@ fn place(run: &RunFacts) -> (Timestamp, u32) {
 }
 
 /// The least that any of the task's versions keeps: each of them has had its time. None, if nobody saw one of them.
-fn least_kept(facts: &Facts, id: TaskId, task: &TaskFacts) -> Option<Retention> {
+pub(super) fn least_kept(facts: &Facts, id: TaskId, task: &TaskFacts) -> Option<Retention> {
     let versions: BTreeSet<u32> = task.rows.iter().map(|row| row.it.version).collect();
     let mut least = Retention { runs: u32::MAX, age: Millis(u64::MAX) };
     for version in versions {
