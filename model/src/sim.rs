@@ -235,6 +235,9 @@ mod simulated {
             RetryWithoutBody, "retry_without_body", "a retry is sent without the payload";
             TriggerUsesRemaining, "trigger_uses_remaining", "a manual trigger counts against remaining";
             TrimsTheYoung, "trims_the_young", "retention does not look at how old a run is";
+            GuardInverted, "guard_inverted", "a put is refused as a conflict if nothing came between, and taken if something did";
+            MatchRefused, "match_refused", "a version that is asked for is never the task's";
+            NegativePriorityRefused, "negative_priority_refused", "a priority below zero counts as out of range";
             PageSkipsOne, "page_skips_one", "a page of the list of tasks leaves out the first item after the page before";
             FilterPasses, "filter_passes", "a list of runs of one state has runs of the others in it";
             ListIsStale, "list_is_stale", "a list of tasks is answered from what the node has";

@@ -43,6 +43,7 @@ mod operations;
 mod overlap;
 mod raft_order;
 mod reads;
+mod refusals;
 mod remaining_fires;
 mod replica_determinism;
 mod report;
@@ -78,6 +79,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("finality", finality::check),
     ("durability", durability::check),
     ("reads", reads::check),
+    ("refusals", refusals::check),
     ("remaining_fires", remaining_fires::check),
     ("run_states", run_states::check),
     ("overlap", overlap::check),

@@ -2,7 +2,7 @@
 
 use campanile_model::{
     Code, Next, OnFinish, PreparedPut, PutMode, PutTask, Tally, TaskChange, TaskId, TaskState, TaskStatus, Timestamp,
-    bound, limits,
+    bound, limits, planted,
 };
 
 use super::context::{Answer, Apply, reject, task_reply};
@@ -26,7 +26,9 @@ impl Apply<'_> {
             _ => {}
         }
         let Some(prepared) = &put.prepared else { return reject(Code::Conflict, "the write was not prepared") };
-        if prepared.expected != current.as_ref().map(|task| (task.id, task.version)) {
+        let fits = prepared.expected == current.as_ref().map(|task| (task.id, task.version));
+        let conflicts = if planted!(GuardInverted) { fits } else { !fits };
+        if conflicts {
             return reject(Code::Conflict, format!("task {name:?} was changed while the write was prepared"));
         }
         let (task, change) = match current {
