@@ -226,6 +226,7 @@ mod simulated {
             ReportedMadeAgain, "reported_made_again", "an attempt whose outcome is on its way is made again when the tables still hold it";
             LateBeatCounts, "late_beat_counts", "what a beat says of clocks counts from when it arrives, even late or a second time";
             DrainIgnoresFailure, "drain_ignores_failure", "a node that drains goes on without consensus when its disk fails";
+            RefusalShared, "refusal_shared", "a line of a batch that cannot be prepared is refused with all the others";
             SecondPassLost, "second_pass_lost", "the second pass of a schedule's very last time is lost";
             FinalIsRetried, "final_is_retried", "an answer that ends a run is tried again";
             BodyMustEnd, "body_must_end", "an answer counts as none while its body has not ended";

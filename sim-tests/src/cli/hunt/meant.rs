@@ -93,6 +93,7 @@ const MEANT: &[(&str, &[&str])] = &[
     ("reported_made_again", &["unique_fire"]),
     ("late_beat_counts", &["never_early"]),
     ("drain_ignores_failure", &["bounded_lateness"]),
+    ("refusal_shared", &["refusals"]),
     ("second_pass_lost", &["no_lost_fire", "ledger_balance", "chronos"]),
 ];
 
