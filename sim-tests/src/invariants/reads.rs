@@ -1,7 +1,8 @@
 //! What reads show is what the log had made by then. Whatever an answer shows of a task or a run, all of it is as one
 //! state of the tables has it, of those between the question and the answer (of the earlier ones too, where staleness was
 //! asked for). A page of a list holds no more than was asked for, in order, nothing twice; what belongs to the list in
-//! that state is on it, and nothing else. A ledger's lines are what was decided. A preview is, to the millisecond, what the
+//! that state is on it, and nothing else. A ledger's lines are what was decided. What a write answers of its task is what
+//! an entry made of it. A preview is, to the millisecond, what the
 //! second opinion says.
 //!
 //! What one task's requests make of each other is `linearizable`'s; here the log is the witness.
@@ -98,6 +99,7 @@ impl<'h> Reader<'_, '_, 'h> {
     /// Nothing, where nothing was read.
     fn judge(&mut self, asked: &Asked<'_, '_, 'h>, outcome: &Outcome) -> Option<Judged> {
         Some(match (asked.operation.action, outcome) {
+            (action, Outcome::Written { task }) => tasks::written(asked, action, task),
             (Action::Get { name }, Outcome::Read { task }) => tasks::one(asked, name, task),
             (Action::GetRun { run }, Outcome::Run { run: view }) => runs::one(asked, *run, view),
             (Action::CancelRun { run }, Outcome::Run { run: view }) => runs::cancelled(asked, *run, view),

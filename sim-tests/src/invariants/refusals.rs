@@ -14,8 +14,9 @@
 //! | `run_finished` | 409 | the run has ended |
 //! | `run_not_found` | 404 | the run's line may have been folded, or its task has gone |
 //! | `idempotency_mismatch` | 422 | another request has used the key (which one `dedup` asks) |
+//! | `invalid_page_token` | 400 | the name stands for another task than on the page before |
 //! | `quota_exceeded` | 429 | as many keys have been used as are remembered |
-//! | `invalid_field`, `limit_exceeded` | 400 | the definition has that fault |
+//! | `invalid_field`, `limit_exceeded` | 400 | the definition has that fault, or the request asks for too many items or none |
 //! | `never_occurs` | 400 | the definition has no occurrence from then on |
 //! | `overloaded` | 503 | the buffer of the task is full, a lane is small, or something is wrong |
 //! | `no_leader`, `clock_skew`, `shutting_down`, `disk_full`, `outcome_unknown`, `internal`, none | 503, 500 | something is wrong |
@@ -29,7 +30,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use campanile_model::sim::Bound;
-use campanile_model::{Overlap, RunId, RunState, TaskId, TaskStatus, limits};
+use campanile_model::{Millis, Overlap, RunId, RunState, TaskId, TaskStatus, Timestamp, limits};
 
 use super::index::{Facts, Operation};
 use super::report::Report;
@@ -44,7 +45,7 @@ const TRIES: usize = 5;
 const UNREACHABLE: &str = "unreachable";
 
 /// The status of each code that may come.
-const STATUS: [(&str, u16); 21] = [
+const STATUS: [(&str, u16); 22] = [
     ("task_not_found", 404),
     ("task_exists", 409),
     ("version_mismatch", 412),
@@ -57,6 +58,7 @@ const STATUS: [(&str, u16); 21] = [
     ("quota_exceeded", 429),
     ("invalid_field", 400),
     ("limit_exceeded", 400),
+    ("invalid_page_token", 400),
     ("invalid_schedule", 400),
     ("unknown_time_zone", 400),
     ("never_occurs", 400),
@@ -74,8 +76,8 @@ pub fn check(facts: &Facts) -> Finding {
     let mut report = Report::new(NAME);
     let judge = Judge { facts, tables: Tables::new(facts), keys: keys(facts) };
     for operation in &facts.operations {
-        if let (Action::PutBad { spec, .. }, Some((t, _))) = (operation.action, operation.acknowledged()) {
-            report.violated(t, format!("operation {} was taken, and is to be refused: {spec:?}", operation.id));
+        if let Some((t, _)) = operation.acknowledged().filter(|_| definition::must_be_refused(operation.action)) {
+            report.violated(t, format!("operation {} was taken: {:?}", operation.id, operation.action));
         }
         let Some((t, status, code)) = operation.refused() else { continue };
         let why = judge.refused(operation, t, status, code);
@@ -127,7 +129,7 @@ impl Judge<'_, '_> {
         let action = operation.action;
         match code {
             "invalid_field" | "limit_exceeded" | "invalid_schedule" | "unknown_time_zone" | "never_occurs" => {
-                return definition::refused(action, code, self.facts.latest_clock(t));
+                return definition::refused(action, code, self.clocks(operation, t));
             }
             // By whom the key was used is `dedup`'s question; without a key there is none.
             "idempotency_mismatch" => return because(key_of(action).is_some(), || "it has no key".into()),
@@ -160,10 +162,20 @@ impl Judge<'_, '_> {
                 Action::CancelRun { run } | Action::GetRun { run } => self.of_run(action, *run, code, window),
                 _ => Err("it is not about a run".into()),
             },
+            "invalid_page_token" => self.of_page(action, window),
             "quota_exceeded" => self.keys_full(action, t),
             "overloaded" if self.small(Bound::ApiLane) || self.buffer_full(action, window) => Ok(()),
             _ => because(self.is_disturbed(operation, t), || "nothing was wrong, nor had been for a while".into()),
         }
+    }
+
+    /// What the clocks of the node that was asked, and of a leader, may have shown meanwhile.
+    fn clocks(&self, operation: &Operation, t: u64) -> (Timestamp, Timestamp) {
+        let history = self.facts.history;
+        let wrong = self.facts.wrong_by(operation.node, operation.invoked, t);
+        let error = Millis(wrong + history.header.clock_error_ms.unsigned_abs());
+        let at = |t: u64| Timestamp::from_millis(history.wall_ms(t));
+        (at(operation.invoked).saturating_sub(error), at(t).saturating_add(error))
     }
 
     /// Whether something was wrong, or is too small to serve everybody.
@@ -221,6 +233,18 @@ impl Judge<'_, '_> {
             return because(cancels && ended, || "the run had not ended".into());
         }
         because(ended && run.in_the_end.is_none(), || "the run was there".into())
+    }
+
+    /// A list that is of another task by now does not go on.
+    fn of_page(&self, action: &Action, window: Window) -> Judged {
+        let Some((name, follows)) = action.task_name().zip(action.page().and_then(|page| page.follows)) else {
+            return Err("it goes on with no list of a task".into());
+        };
+        let before = self.facts.operations.iter().find(|operation| operation.id == follows);
+        let first = before.map_or(0, |before| self.tables.window(before.invoked, before.invoked).first);
+        let meanings = self.tables.meanings(name, Window { first, ..window });
+        let tasks: BTreeSet<TaskId> = meanings.filter_map(Named::task).map(|row| row.task).collect();
+        because(tasks.len() > 1, || format!("{name:?} has been the same task since the page before"))
     }
 
     fn keys_full(&self, action: &Action, t: u64) -> Judged {

@@ -119,11 +119,11 @@ impl<'f, 'h> Tables<'f, 'h> {
         Window { first: if operation.is_stale() { 0 } else { window.first }, ..window }
     }
 
-    /// The states in a window that may differ in a task: the first, and each that changed one.
-    pub fn moments(&self, window: Window) -> impl Iterator<Item = u64> + '_ {
+    /// The states in a window that may differ in a task, each by its last entry: by then most may have gone.
+    pub fn moments(&self, window: Window) -> Vec<u64> {
         let from = self.changes.partition_point(|index| *index <= window.first);
         let to = self.changes.partition_point(|index| *index <= window.last);
-        std::iter::once(window.first).chain(self.changes[from..to.max(from)].iter().copied())
+        ends(self.changes[from..to.max(from)].iter().copied(), window)
     }
 
     /// What a name stood for in a window, at one time after the other: within entries, too.
@@ -165,10 +165,16 @@ impl<'f, 'h> Tables<'f, 'h> {
     /// Whether a task that was left so may have expired by an entry.
     pub fn may_be_gone(&self, row: &TaskRow, index: u64) -> bool {
         let goes = |spec: &TaskSpec| spec.is_one_shot() || spec.on_finish == OnFinish::Delete;
-        let (Some(now), Some(written)) = (self.facts.stamp(index), self.written_at(row)) else { return false };
+        let (Some(now), Some(written)) = (self.time(index), self.written_at(row)) else { return false };
         row.status == TaskStatus::Finished
             && self.facts.spec(row.task, row.version).is_none_or(goes)
             && written.max(row.decided_until).saturating_add(self.kept) <= now
+    }
+
+    /// The time of the log at an entry.
+    pub fn time(&self, index: u64) -> Option<Timestamp> {
+        let entries = &self.facts.entries;
+        Some(entries.get(entries.partition_point(|entry| entry.index <= index).checked_sub(1)?)?.time)
     }
 
     /// When the task was created.
@@ -200,18 +206,23 @@ impl<'f, 'h> Tables<'f, 'h> {
     }
 
     /// The states in a window that may differ in a task's row or in one of its runs.
-    pub fn moments_of(&self, task: TaskId, window: Window) -> BTreeSet<u64> {
+    pub fn moments_of(&self, task: TaskId, window: Window) -> Vec<u64> {
+        ends(self.changes_in(task, window).into_iter(), window)
+    }
+
+    fn changes_in(&self, task: TaskId, window: Window) -> BTreeSet<u64> {
         let within = |index: &u64| *index > window.first && *index <= window.last;
         let rows = self.task(task).into_iter().flat_map(|task| task.rows.iter().map(|row| row.it.index));
         let runs = self.runs_of(task).flat_map(|(_, run)| run.rows.iter().map(|row| row.it.index));
         let lapses = self.lapses(task, window.last).map(|lapse| lapse.index);
-        std::iter::once(window.first).chain(rows.chain(runs).chain(lapses).filter(within)).collect()
+        rows.chain(runs).chain(lapses).filter(within).collect()
     }
 
     /// The same for whatever a name stands for in it.
-    pub fn moments_of_name(&self, name: &str, window: Window) -> BTreeSet<u64> {
-        let tasks = self.meanings(name, window).filter_map(Named::task).map(|row| row.task);
-        tasks.flat_map(|task| self.moments_of(task, window)).collect()
+    pub fn moments_of_name(&self, name: &str, window: Window) -> Vec<u64> {
+        let tasks: BTreeSet<TaskId> = self.meanings(name, window).filter_map(Named::task).map(|row| row.task).collect();
+        let changes: BTreeSet<u64> = tasks.into_iter().flat_map(|task| self.changes_in(task, window)).collect();
+        ends(changes.into_iter(), window)
     }
 
     /// A run's attempts that had ended by an entry, as many as its history keeps.
@@ -226,4 +237,9 @@ impl<'f, 'h> Tables<'f, 'h> {
         let surplus = found.len().saturating_sub(usize::try_from(most).unwrap_or(usize::MAX));
         found.split_off(surplus)
     }
+}
+
+/// The last entries of the states that begin with a window and with each of these changes in it, which ascend.
+fn ends(changes: impl Iterator<Item = u64>, window: Window) -> Vec<u64> {
+    changes.map(|change| change - 1).chain([window.last.max(window.first)]).collect()
 }

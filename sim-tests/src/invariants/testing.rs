@@ -415,6 +415,12 @@ impl Script {
         self.event(Event::FaultBegins { id, planned, nodes: Vec::new() })
     }
 
+    /// As [`Self::begin`], at one node.
+    pub fn begin_at(self, node: u64, id: usize, fault: Fault) -> Self {
+        let planned = PlannedFault { at: Millis(self.t / 1000), lasts: None, fault };
+        self.event(Event::FaultBegins { id, planned, nodes: vec![NodeId(node)] })
+    }
+
     pub fn end(self, id: usize) -> Self {
         self.event(Event::FaultEnds { id })
     }
@@ -439,8 +445,13 @@ impl Script {
         self.returned(op, Outcome::Refused { status: 409, code: "conflict".into() })
     }
 
-    /// The operation on the task is acknowledged.
+    /// The operation on the task is acknowledged, with the next occurrence of its last row.
     pub fn wrote(self, op: u64, change: Change, version: u32) -> Self {
+        let rows = self.history.events.iter().rev().filter_map(|timed| match &timed.event {
+            Event::Task(row) if row.task == TASK => row.next,
+            _ => None,
+        });
+        let next = rows.map(|next| NextView { scheduled_at: next.scheduled_at, due_at: next.due_at }).next();
         let task = TaskWritten {
             id: TASK,
             namespace: "default".into(),
@@ -448,7 +459,7 @@ impl Script {
             version,
             state: TaskStatus::Active,
             change,
-            next: None,
+            next,
             warnings: Vec::new(),
         };
         self.returned(op, Outcome::Written { task })

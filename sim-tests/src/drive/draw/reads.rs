@@ -7,6 +7,8 @@ use rand::rngs::SmallRng;
 use super::spec::Scene;
 use crate::history::{Action, LedgerFilter, Paging, TaskFilter};
 
+/// Sizes of a page, and numbers of occurrences, that have to be refused.
+const BEYOND: [u32; 2] = [0, 1001];
 /// Pages that a client asks for at most.
 const PAGES: u32 = 4;
 /// Names that clients' tasks and the scenario's begin with, and what those without one do.
@@ -30,13 +32,14 @@ pub fn tasks(rng: &mut SmallRng, client: u32, scene: Scene) -> Action {
 }
 
 pub fn runs(rng: &mut SmallRng, name: String) -> Action {
-    const STATES: [RunState; 6] = [
+    const STATES: [RunState; 7] = [
         RunState::Pending,
         RunState::Running,
         RunState::Retrying,
         RunState::Succeeded,
         RunState::Failed,
         RunState::Cancelled,
+        RunState::TimedOut,
     ];
     let state = rng.random_bool(0.5).then(|| one_of(rng, &STATES));
     Action::ListRuns { name: or_busy(rng, name), state, page: paging(rng) }
@@ -49,12 +52,12 @@ pub fn ledger(rng: &mut SmallRng, name: String, scene: Scene) -> Action {
 }
 
 pub fn preview(rng: &mut SmallRng, name: String, scene: Scene) -> Action {
-    let (count, after) = (rng.random_range(1..20), after(rng, scene));
+    let (count, after) = (count(rng), after(rng, scene));
     Action::Preview { name: or_busy(rng, name), count, after }
 }
 
 pub fn preview_spec(rng: &mut SmallRng, spec: TaskSpec, scene: Scene) -> Action {
-    let (count, after) = (rng.random_range(1..20), after(rng, scene));
+    let (count, after) = (count(rng), after(rng, scene));
     Action::PreviewSpec { spec: Box::new(spec), count, after }
 }
 
@@ -68,8 +71,16 @@ fn or_busy(rng: &mut SmallRng, name: String) -> String {
 }
 
 fn paging(rng: &mut SmallRng) -> Paging {
-    let limit = rng.random_bool(0.8).then(|| rng.random_range(1..9));
+    let limit = match rng.random_range(0..40) {
+        0 => Some(one_of(rng, &BEYOND)),
+        1..8 => None,
+        _ => Some(rng.random_range(1..9)),
+    };
     Paging { limit, pages: rng.random_range(1..=PAGES), rest: Millis(rng.random_range(0..1500)), follows: None }
+}
+
+fn count(rng: &mut SmallRng) -> u32 {
+    if rng.random_bool(0.03) { one_of(rng, &BEYOND) } else { rng.random_range(1..20) }
 }
 
 fn after(rng: &mut SmallRng, scene: Scene) -> Option<Timestamp> {

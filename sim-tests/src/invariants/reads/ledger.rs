@@ -40,7 +40,7 @@ pub fn page(
         reading.adds_up()?;
     }
     let witness = Witness {
-        moments: |window| tables.moments_of_name(name, window).into_iter().collect(),
+        moments: |window| tables.moments_of_name(name, window),
         fits: |index| reading.fits(index),
         list: |index| reading.list(index),
         scan,

@@ -33,12 +33,12 @@ pub fn of_spec(asked: &Asked, spec: &TaskSpec, (count, after): Wanted, items: &[
     Err(against)
 }
 
-/// What a node's clock may have shown while it was asked.
+/// What the clock of the node that was asked may have shown meanwhile.
 fn clock(asked: &Asked) -> (Timestamp, Timestamp) {
     let facts = asked.tables.facts;
-    let error = facts.history.header.clock_error_ms;
-    let from = facts.history.wall_ms(asked.operation.invoked) - error;
-    (Timestamp::from_millis(from), facts.latest_clock(asked.t))
+    let error = Millis(facts.wrong_by(asked.operation.node, asked.operation.invoked, asked.t));
+    let at = |t: u64| Timestamp::from_millis(facts.history.wall_ms(t));
+    (at(asked.operation.invoked).saturating_sub(error), at(asked.t).saturating_add(error))
 }
 
 /// The readings of a clock between two from which the definition's occurrences differ, as far as what is shown depends on

@@ -94,7 +94,7 @@ pub fn page(
         window,
     };
     let witness = Witness {
-        moments: |window| tables.moments_of_name(name, window).into_iter().collect(),
+        moments: |window| tables.moments_of_name(name, window),
         fits: |index| {
             let Some(task) = tables.find(name, index).task() else { return Err(format!("there is no task {name:?}")) };
             items.iter().try_for_each(|run| {
@@ -139,7 +139,7 @@ pub fn listed<'h>(tables: &Tables<'_, 'h>, named: Named<'h>, index: u64) -> Vec<
     let least = least_kept(facts, id, task);
     let most = facts.history.header.bound(Bound::LedgerLines, limits::LEDGER_LINES.into());
     let is_small = most < u64::from(limits::LEDGER_LINES);
-    let now = facts.stamp(index).unwrap_or(Timestamp::MIN);
+    let now = tables.time(index).unwrap_or(Timestamp::MIN);
     let count = runs.len();
     // Folding goes up to the first that is live. One that has come later may stand before what was folded by then.
     let mut first_live: Option<RunId> = None;

@@ -1,12 +1,12 @@
 //! Tasks as they are read, one by one and in lists.
 
-use campanile_model::api::TaskView;
+use campanile_model::api::{TaskView, TaskWritten};
 use campanile_model::sim::Bound;
 use campanile_model::{TaskId, TaskSpec, TaskStatus, Timestamp, limits};
 
 use super::page::{Belongs, Page, Pages, Witness};
 use super::{Asked, Judged, explained, same};
-use crate::history::{Paging, TaskFilter, TaskRow};
+use crate::history::{Action, Paging, TaskFilter, TaskRow};
 use crate::invariants::linearizable::same_spec;
 use crate::invariants::tables::{Named, Tables};
 
@@ -29,6 +29,25 @@ pub fn one(asked: &Asked, name: &str, view: &TaskView) -> Judged {
         return Err(format!("{name:?} was asked for, and task {} ({:?}) is the answer", view.id, view.name));
     }
     explained(asked.tables.moments_of(view.id, asked.window), |index| shows(asked.tables, view, index))
+}
+
+/// What a write answers: the row that it left, or that it found as it was to be. Under an idempotency key it may be one of
+/// long ago.
+pub fn written(asked: &Asked, action: &Action, task: &TaskWritten) -> Judged {
+    let Some(facts) = asked.tables.task(task.id) else { return Err(format!("there is no task {}", task.id)) };
+    let keyed = matches!(action, Action::Put { idempotency_key: Some(_), .. });
+    let first = if keyed { 0 } else { asked.window.first };
+    let from = facts.rows.partition_point(|row| row.it.index <= first).saturating_sub(1);
+    let meanwhile = facts.rows[from..].iter().map(|row| row.it).take_while(|row| row.index <= asked.window.last);
+    let next = task.next.map(|next| (next.scheduled_at, next.due_at));
+    let told = (task.version, task.state, next, task.name.as_str());
+    let rows: Vec<_> = meanwhile
+        .map(|row| {
+            let next = row.next.map(|next| (next.scheduled_at, next.due_at));
+            (row.version, row.status, next, row.name.as_str())
+        })
+        .collect();
+    if rows.contains(&told) { Ok(()) } else { Err(format!("it was told {told:?}, and the rows were {rows:?}")) }
 }
 
 /// Whether a task reads so after an entry.
@@ -99,7 +118,7 @@ pub fn page(
         window,
     };
     let witness = Witness {
-        moments: |window| tables.moments(window).collect(),
+        moments: |window| tables.moments(window),
         fits: |index| {
             items.iter().try_for_each(|task| {
                 shows(tables, task, index).map_err(|why| format!("of task {}, {why}", task.id))?;

@@ -1,4 +1,4 @@
-use campanile_model::api::{Change, LedgerLineView, LedgerView, NextView, OriginView};
+use campanile_model::api::{Change, LedgerLineView, LedgerView, NextView, OriginView, TaskWritten};
 use campanile_model::sim::Bound;
 use campanile_model::{
     AttemptResult, Kind, Millis, OccurrenceId, Origin, Reason, RunId, RunState, Tally, TaskSpec, TaskStatus, Timestamp,
@@ -40,6 +40,34 @@ fn a_task_reads_as_it_was_at_one_time() {
     // And is paused only later.
     let early = asked().at(2000).read(1, |task| (task.state, task.next) = (TaskStatus::Paused, None));
     refuses(NAME, early.at(3000).entry(4).task_is(4, 1, TaskStatus::Paused));
+}
+
+#[test]
+fn a_write_is_answered_with_what_it_wrote() {
+    let with = |change: fn(&mut TaskWritten)| {
+        let pause = Action::Pause { name: name(), if_version: None };
+        let script = Script::new().at(100).entry(3).task_due(3, 1, 10).at(1000).invoke(1, pause);
+        let script =
+            script.at(2000).entry(4).task_is(4, 1, TaskStatus::Paused).entry(5).task_is(5, 1, TaskStatus::Active);
+        let mut task = TaskWritten {
+            id: TASK,
+            namespace: "default".into(),
+            name: name(),
+            version: 1,
+            state: TaskStatus::Paused,
+            change: Change::Paused,
+            next: None,
+            warnings: Vec::new(),
+        };
+        change(&mut task);
+        script.at(3000).returned(1, Outcome::Written { task })
+    };
+    accepts(NAME, with(|_| {}));
+    refuses(NAME, with(|task| task.version = 2));
+    refuses(NAME, with(|task| task.state = TaskStatus::Finished));
+    refuses(NAME, with(|task| task.name = "b".into()));
+    refuses(NAME, with(|task| task.next = Some(NextView { scheduled_at: second(10), due_at: second(10) })));
+    refuses(NAME, with(|task| task.id = campanile_model::TaskId(9)));
 }
 
 #[test]
@@ -436,6 +464,21 @@ fn a_preview_is_right_by_some_clock_of_the_time() {
     let ends = |times: &[(i64, i64)]| preview_of(|spec| spec.end_at = Some(second(15)), 5, None, times);
     accepts(NAME, ends(&[(11_002, 11_002)]));
     refuses(NAME, ends(&[]));
+}
+
+#[test]
+fn a_preview_is_by_the_clock_of_the_node_that_is_asked() {
+    let jump =
+        || crate::plan::Fault::ClockJump { node: crate::plan::Who::Node(campanile_model::NodeId(1)), by_ms: -900 };
+    let with = |node, at: i64| {
+        let action = Action::PreviewSpec { spec: Box::new(spec()), count: 1, after: None };
+        let script = Script::new().entry(2).begin_at(node, 0, jump()).at(1000).invoke(1, action).at(1005);
+        script.returned(1, Outcome::Preview { items: occurrences(&[(at, at)]) })
+    };
+    accepts(NAME, with(1, 10_100));
+    accepts(NAME, with(1, 11_000));
+    refuses(NAME, with(1, 10_099));
+    refuses(NAME, with(2, 10_100));
 }
 
 #[test]

@@ -3,7 +3,7 @@ use campanile_model::{Overlap, RunState, TaskStatus};
 
 use super::super::testing::*;
 use super::NAME;
-use crate::history::{Action, Outcome};
+use crate::history::{Action, Outcome, Paging};
 use crate::plan::Fault;
 
 fn name() -> String {
@@ -116,6 +116,23 @@ fn a_definition_is_refused_for_its_own_fault() {
 }
 
 #[test]
+fn too_much_is_refused_and_only_that() {
+    let list = |limit| Action::ListRuns {
+        name: name(),
+        state: None,
+        page: Paging { limit: Some(limit), pages: 1, rest: campanile_model::Millis(0), follows: None },
+    };
+    let preview = |count| Action::Preview { name: name(), count, after: None };
+    for (few, beyond) in [(list(1), list(0)), (list(1000), list(1001)), (preview(1), preview(0))] {
+        accepts(NAME, asked(beyond.clone(), 400, "limit_exceeded"));
+        refuses(NAME, asked(beyond.clone(), 400, "invalid_field"));
+        refuses(NAME, asked(few, 400, "limit_exceeded"));
+        let answered = Script::new().entry(3).task(3, 1, 0).invoke(1, beyond);
+        refuses(NAME, answered.returned(1, Outcome::Preview { items: Vec::new() }));
+    }
+}
+
+#[test]
 fn what_never_occurs_has_no_occurrence() {
     let once = |at_s: i64| put_with(|spec| spec.schedules = vec![campanile_model::Schedule::At(second(at_s))]);
     let until = |at_s: i64, end_s: i64| {
@@ -126,6 +143,15 @@ fn what_never_occurs_has_no_occurrence() {
     accepts(NAME, asked(until(60, 50), 400, "never_occurs"));
     refuses(NAME, asked(until(50, 60), 400, "never_occurs"));
     refuses(NAME, asked(once(500_000), 400, "never_occurs"));
+    // By the clock of the one moment it begins too late, of a later one not.
+    let delayed = |delay_ms| {
+        put_with(|spec| {
+            spec.schedules = vec![campanile_model::Schedule::Delay(campanile_model::Millis(delay_ms))];
+            spec.start_at = Some(second(10));
+        })
+    };
+    accepts(NAME, asked(delayed(8000), 400, "never_occurs"));
+    refuses(NAME, asked(delayed(9000), 400, "never_occurs"));
     refuses(NAME, asked(put(), 400, "never_occurs"));
 }
 
@@ -194,6 +220,24 @@ fn a_run_has_ended_or_gone() {
     accepts(NAME, about(get, true, 404, "run_not_found"));
     refuses(NAME, about(get, false, 404, "run_not_found"));
     refuses(NAME, about(get, true, 404, "run_not_found").final_run(&ended(&run, 5, RunState::Succeeded)));
+}
+
+#[test]
+fn a_list_goes_on_as_long_as_its_task_is_there() {
+    let page = |follows| Paging { limit: Some(1), pages: 2, rest: campanile_model::Millis(0), follows };
+    let list = |follows| Action::ListRuns { name: name(), state: None, page: page(follows) };
+    let with = |remade: bool, follows| {
+        let mut script = Script::new().at(100).entry(3).task(3, 1, 0).at(1000).invoke(1, list(None));
+        script = script.returned(1, Outcome::Runs { items: Vec::new(), next_page_token: Some("token".into()) });
+        if remade {
+            script = script.at(2000).entry(4).task_is(4, 1, TaskStatus::Deleted);
+            script = script.entry(5).other_task(1, "a", 5, TaskStatus::Active);
+        }
+        script.at(3000).invoke(2, list(follows)).at(4000).returned(2, refusal(400, "invalid_page_token"))
+    };
+    accepts(NAME, with(true, Some(1)));
+    refuses(NAME, with(false, Some(1)));
+    refuses(NAME, with(true, None));
 }
 
 #[test]
