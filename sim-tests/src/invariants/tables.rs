@@ -171,6 +171,16 @@ impl<'f, 'h> Tables<'f, 'h> {
             && written.max(row.decided_until).saturating_add(self.kept) <= now
     }
 
+    /// Whether a task may have begun to go by an entry: its lines go first, and it stays after all if a run is live or it
+    /// is written anew.
+    pub fn may_have_begun_to_go(&self, task: &TaskFacts, index: u64) -> bool {
+        let rows = &task.rows[..task.rows.partition_point(|row| row.it.index <= index)];
+        rows.iter().enumerate().any(|(nth, row)| {
+            let until = rows.get(nth + 1).map_or(index, |next| next.it.index);
+            row.it.status == TaskStatus::Finished && self.may_be_gone(row.it, until)
+        })
+    }
+
     /// The time of the log at an entry.
     pub fn time(&self, index: u64) -> Option<Timestamp> {
         let entries = &self.facts.entries;

@@ -143,6 +143,7 @@ pub fn listed<'h>(tables: &Tables<'_, 'h>, named: Named<'h>, index: u64) -> Vec<
     let count = runs.len();
     // Folding goes up to the first that is live. One that has come later may stand before what was folded by then.
     let mut first_live: Option<RunId> = None;
+    let goes = tables.may_have_begun_to_go(task, index);
     let mut found = Vec::with_capacity(count);
     for (nth, (place, id, run, row)) in runs.into_iter().enumerate() {
         if !row.state.is_finished() {
@@ -151,7 +152,7 @@ pub fn listed<'h>(tables: &Tables<'_, 'h>, named: Named<'h>, index: u64) -> Vec<
         let held = first_live.is_some_and(|live| live <= id);
         let by_policy =
             least.is_some_and(|least| count - nth - 1 < least.runs as usize || place.0.saturating_add(least.age) > now);
-        let stays = held || run.in_the_end.is_some() || (by_policy && !is_small);
+        let stays = held || run.in_the_end.is_some() || (by_policy && !is_small && !goes);
         let sure = stays && matches!(named, Named::Task(_));
         found.push(Listed { place, row, belongs: if sure { Belongs::Surely } else { Belongs::Perhaps } });
     }
