@@ -283,11 +283,11 @@ impl Script {
     /// A task as its last row is read.
     pub fn seen(&self, name: &str) -> TaskView {
         let stamp = |index: u64| {
-            let stamps = self.history.events.iter().filter_map(|timed| match &timed.event {
+            let mut stamps = self.history.events.iter().filter_map(|timed| match &timed.event {
                 Event::Entry { index: of, time, .. } if *of == index => Some(*time),
                 _ => None,
             });
-            stamps.last().expect("an entry of a task's row")
+            stamps.next_back().expect("an entry of a task's row")
         };
         let rows = self.history.events.iter().filter_map(|timed| match &timed.event {
             Event::Task(row) if row.name == name => Some(row),
