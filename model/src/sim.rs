@@ -209,7 +209,6 @@ mod simulated {
             FencedUnderLease, "fenced_under_lease", "a node is counted as lost while its lease may last";
             TimersLate, "timers_late", "every timer rings half a second late";
             CallsNotForwarded, "calls_not_forwarded", "a node that does not lead hands no request on";
-            PutsRefused, "puts_refused", "every put is taken for one that came too late";
             // From here on, bugs that were ours once: what was mended is undone.
             FoundStateNotSynced, "found_state_not_synced", "the state that a node finds when it starts counts as durable without a sync";
             DeadPeerWithoutPause, "dead_peer_without_pause", "a leader tries a follower that is down again without a pause";
@@ -229,6 +228,7 @@ mod simulated {
             ReportedMadeAgain, "reported_made_again", "an attempt whose outcome is on its way is made again when the tables still hold it";
             LateBeatCounts, "late_beat_counts", "what a beat says of clocks counts from when it arrives, even late or a second time";
             DrainIgnoresFailure, "drain_ignores_failure", "a node that drains goes on without consensus when its disk fails";
+            RefusalShared, "refusal_shared", "a line of a batch that cannot be prepared is refused with all the others";
             SecondPassLost, "second_pass_lost", "the second pass of a schedule's very last time is lost";
             FinalIsRetried, "final_is_retried", "an answer that ends a run is tried again";
             BodyMustEnd, "body_must_end", "an answer counts as none while its body has not ended";
@@ -239,6 +239,13 @@ mod simulated {
             TriggerUsesRemaining, "trigger_uses_remaining", "a manual trigger counts against remaining";
             HeldBackForgotten, "held_back_forgotten", "an update forgets the occurrence that jitter still holds back";
             TrimsTheYoung, "trims_the_young", "retention does not look at how old a run is";
+            GuardInverted, "guard_inverted", "a put is refused as a conflict if nothing came between, and taken if something did";
+            MatchRefused, "match_refused", "a version that is asked for is never the task's";
+            NegativePriorityRefused, "negative_priority_refused", "a priority below zero counts as out of range";
+            PageSkipsOne, "page_skips_one", "a page of the list of tasks leaves out the first item after the page before";
+            FilterPasses, "filter_passes", "a list of runs of one state has runs of the others in it";
+            ListIsStale, "list_is_stale", "a list of tasks is answered from what the node has";
+            PreviewWithoutJitter, "preview_without_jitter", "a preview forgets the jitter";
         }
     }
 

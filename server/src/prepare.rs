@@ -8,8 +8,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use campanile_model::{
-    Code, Command, FireLine, Millis, PreparedPut, PutTask, Rejection, TaskName, TaskSpec, TaskState, TaskStatus,
-    Timestamp, bound, limits, planted,
+    Code, Command, FireLine, Millis, PreparedPut, PutMode, PutTask, Rejection, TaskName, TaskSpec, TaskState,
+    TaskStatus, Timestamp, bound, limits, planted,
 };
 use campanile_raft::{Prepare, Prepared};
 use campanile_store::{StoreError, View};
@@ -45,6 +45,10 @@ impl Preparer {
             put.prepared = Some(PreparedPut { expected: None, unchanged: false, since: time, next, period, spread });
             return Ok(());
         };
+        if put.mode == PutMode::Create {
+            // The name is taken: `apply` says so, and nothing of that task has to be decided for it.
+            return Ok(());
+        }
         let expected = Some((current.id, current.version));
         let planned = self.plans.of(work.view, &current).map_err(plan)?;
         secret::keep(&mut put.spec.target, Some(&planned.spec.target))?;
@@ -75,23 +79,31 @@ impl Preparer {
 }
 
 impl Prepare for Preparer {
-    fn prepare(&self, view: &View, time: Timestamp, mut commands: Vec<Command>) -> Result<Prepared, Rejection> {
+    fn prepare(&self, view: &View, time: Timestamp, commands: Vec<Command>) -> Result<Prepared, Rejection> {
         let mut work = Work { view, time, lines: Vec::new() };
-        for command in &mut commands {
-            match command {
-                Command::PutTask(put) => self.put(&mut work, put)?,
-                Command::PauseTask(pause) => self.settle_named(&mut work, &pause.task)?,
-                Command::ResumeTask(resume) => self.settle_named(&mut work, &resume.task)?,
-                Command::DeleteTask(delete) => self.settle_named(&mut work, &delete.task)?,
-                _ => {}
+        let is_alone = commands.len() == 1;
+        let (mut ready, mut refused) = (Vec::with_capacity(commands.len() + 1), Vec::new());
+        for (place, mut command) in commands.into_iter().enumerate() {
+            let prepared = match &mut command {
+                Command::PutTask(put) => self.put(&mut work, put),
+                Command::PauseTask(pause) => self.settle_named(&mut work, &pause.task),
+                Command::ResumeTask(resume) => self.settle_named(&mut work, &resume.task),
+                Command::DeleteTask(delete) => self.settle_named(&mut work, &delete.task),
+                _ => Ok(()),
+            };
+            match prepared {
+                Ok(()) => ready.push(command),
+                Err(rejection) if is_alone || planted!(RefusalShared) => return Err(rejection),
+                // The others of a batch stand for themselves.
+                Err(rejection) => refused.push((place, rejection)),
             }
         }
         let settling = usize::from(!work.lines.is_empty());
         if settling == 1 {
-            commands.insert(0, Command::Fire { lines: work.lines });
+            ready.insert(0, Command::Fire { lines: work.lines });
         }
-        let replies = settling..commands.len();
-        Ok(Prepared { commands, replies })
+        let replies = settling..ready.len();
+        Ok(Prepared { commands: ready, replies, refused })
     }
 }
 
@@ -155,11 +167,41 @@ fn plan(error: PlanError) -> Rejection {
 mod tests {
     use std::collections::BTreeMap;
 
-    use campanile_model::{HttpMethod, HttpTarget, Next, PutMode, Schedule, Target, TaskSpec};
+    use campanile_model::{HttpMethod, HttpTarget, Next, Schedule, Target};
     use campanile_store::{Store, engine::MemDisk};
     use rand::SeedableRng;
 
     use super::*;
+
+    fn create(name: &str, schedule: Schedule) -> Command {
+        let target = HttpTarget {
+            url: "http://127.0.0.1:9000/".into(),
+            method: HttpMethod::Post,
+            headers: BTreeMap::new(),
+            signing_secret: None,
+        };
+        Command::PutTask(Box::new(PutTask {
+            task: TaskName { namespace: "default".into(), name: name.into() },
+            spec: TaskSpec::new(vec![schedule], Target::Http(target)),
+            mode: PutMode::Create,
+            idempotency: None,
+            prepared: None,
+        }))
+    }
+
+    #[test]
+    fn what_cannot_be_prepared_is_refused_alone() {
+        let store = Store::open(MemDisk::new().attach()).expect("an empty disk");
+        let preparer = Preparer::new(Arc::default(), SmallRng::seed_from_u64(1));
+        let now = Timestamp::from_millis(1_000_000_000_000);
+        let good = || create("good", Schedule::Every(Millis(90_000)));
+        let bad = || create("bad", Schedule::Every(Millis(1)));
+        let prepare = |commands| preparer.prepare(&store.view(), now, commands);
+        let done = prepare(vec![good(), bad(), good()]).expect("two are prepared");
+        assert_eq!((done.commands.len(), done.replies), (2, 0..2));
+        assert!(matches!(&done.refused[..], [(1, Rejection { code: Code::LimitExceeded, .. })]));
+        assert_eq!(prepare(vec![bad()]).err().map(|refusal| refusal.code), Some(Code::LimitExceeded));
+    }
 
     #[test]
     fn what_a_schedule_says_travels_in_the_entry() {
@@ -167,19 +209,7 @@ mod tests {
         let preparer = Preparer::new(Arc::default(), SmallRng::seed_from_u64(1));
         let now = Timestamp::from_millis(1_000_000_000_000);
         let prepared = |schedule| {
-            let target = HttpTarget {
-                url: "http://127.0.0.1:9000/".into(),
-                method: HttpMethod::Post,
-                headers: BTreeMap::new(),
-                signing_secret: None,
-            };
-            let put = Command::PutTask(Box::new(PutTask {
-                task: TaskName { namespace: "default".into(), name: "a".into() },
-                spec: TaskSpec::new(vec![schedule], Target::Http(target)),
-                mode: PutMode::Create,
-                idempotency: None,
-                prepared: None,
-            }));
+            let put = create("a", schedule);
             let done = preparer.prepare(&store.view(), now, vec![put]).expect("it is prepared");
             match &done.commands[..] {
                 [Command::PutTask(put)] => put.prepared.clone().expect("what was prepared"),

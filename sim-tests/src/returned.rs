@@ -40,6 +40,7 @@ pub const ALL: &[Returned] = returned! {
     "new_clock_trusted": 10,
     "old_measurement_told": 10,
     "reported_made_again": 10,
+    "refusal_shared": 10,
     "second_pass_lost": 10,
     "settles_beyond_remaining": 10,
     "timer_forgotten_by_clock": 10,

@@ -142,15 +142,20 @@ impl Batcher {
         let time = self.stamped.max(view.time()).max(self.parts.clock.now());
         self.stamped = time;
         let mut draft = Draft::new();
-        for job in jobs {
-            let prepared = match self.parts.prepare.prepare(&view, time, job.pending()) {
+        for mut job in jobs {
+            let mut prepared = match self.parts.prepare.prepare(&view, time, job.pending()) {
                 Ok(prepared) => prepared,
                 Err(rejection) => {
                     job.refuse(Answer::Rejected(rejection));
                     continue;
                 }
             };
+            job.leave_out(std::mem::take(&mut prepared.refused));
             let wanted = job.pending_len();
+            if wanted == 0 {
+                job.answer_replies();
+                continue;
+            }
             if prepared.replies.len() != wanted || prepared.replies.end > prepared.commands.len() {
                 let message = format!("preparation names {} replies for {wanted} commands", prepared.replies.len());
                 job.refuse(Answer::Rejected(Rejection::new(Code::Internal, message)));

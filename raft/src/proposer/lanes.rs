@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use campanile_model::{Command, Reply, filled, sometimes};
+use campanile_model::{Command, Rejection, Reply, filled, sometimes};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::config::Limits;
@@ -113,7 +113,17 @@ impl Job {
 
     /// Whether nothing of it has been done.
     fn is_untouched(&self) -> bool {
-        self.replies.iter().all(Option::is_none)
+        self.replies.iter().all(|reply| matches!(reply, None | Some(Reply::Rejected(_))))
+    }
+
+    /// Takes in what of the pending is not to be proposed, by its place among them, and why not.
+    pub fn leave_out(&mut self, refused: Vec<(usize, Rejection)>) {
+        let mut pending: Vec<&mut Option<Reply>> = self.replies.iter_mut().filter(|reply| reply.is_none()).collect();
+        for (place, rejection) in refused {
+            if let Some(slot) = pending.get_mut(place) {
+                **slot = Some(Reply::Rejected(rejection));
+            }
+        }
     }
 
     /// Takes the replies to what was pending, one each; those that `again` picks stay pending. True if none does.
@@ -133,16 +143,14 @@ impl Job {
 
     /// Nothing more of it is appended, because of `answer`. Where part of it was already, that part counts.
     pub fn refuse(mut self, answer: Answer) {
-        if self.is_untouched() {
-            return self.answer(answer);
-        }
         match answer {
-            Answer::Rejected(rejection) => {
+            Answer::Rejected(rejection) if self.replies.iter().any(Option::is_some) => {
                 self.replies.iter_mut().for_each(|reply| {
                     reply.get_or_insert_with(|| Reply::Rejected(rejection.clone()));
                 });
                 self.answer_replies();
             }
+            answer if self.is_untouched() => self.answer(answer),
             _ => self.answer(Answer::OutcomeUnknown),
         }
     }
@@ -320,5 +328,24 @@ mod tests {
             panic!("the first command was done")
         };
         assert_eq!(replies, [Reply::Done, Reply::Rejected(rejection)]);
+    }
+
+    #[test]
+    fn what_is_left_out_is_refused_and_the_rest_goes_on() {
+        let lanes = Lanes::new(&Limits::default());
+        let rejection = |code| Rejection::new(code, "not this one");
+        let (mut first, _answer) = job(&lanes);
+        first.leave_out(vec![(1, rejection(Code::NotFound))]);
+        assert_eq!(first.pending_len(), 1);
+        assert!(first.settle(vec![Reply::Done], |_| false));
+        let (mut second, mut waiting) = job(&lanes);
+        second.leave_out(vec![(0, rejection(Code::NotFound))]);
+        second.refuse(Answer::NotLeader);
+        assert!(matches!(waiting.answer.try_recv(), Ok(Answer::NotLeader)), "nothing of it was done");
+        let (mut third, mut waiting) = job(&lanes);
+        third.leave_out(vec![(0, rejection(Code::NotFound))]);
+        third.refuse(Answer::Rejected(rejection(Code::Conflict)));
+        let Ok(Answer::Replies(replies)) = waiting.answer.try_recv() else { panic!("each has a reply") };
+        assert_eq!(replies, [Code::NotFound, Code::Conflict].map(|code| Reply::Rejected(rejection(code))));
     }
 }

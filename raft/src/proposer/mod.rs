@@ -42,15 +42,18 @@ pub use lanes::Lane;
 /// Fills in what a command needs from the leader: see `campanile_model::command`.
 pub trait Prepare: Send + Sync + 'static {
     /// Runs on the leader just before commands are appended, at the entry's time. May put commands in front (settling
-    /// what is due). `Err` answers the proposal, and nothing is appended for it.
+    /// what is due). `Err` answers the proposal, and nothing is appended for it; of several commands each may be refused
+    /// alone.
     fn prepare(&self, view: &View, time: Timestamp, commands: Vec<Command>) -> Result<Prepared, Rejection>;
 }
 
 /// Commands ready to be appended.
 pub struct Prepared {
     pub commands: Vec<Command>,
-    /// Which of the replies to `commands` answer the proposal.
+    /// Which of the replies to `commands` answer the proposal, but for what was refused of it.
     pub replies: Range<usize>,
+    /// What of the proposal is not among `commands`, by its place in it, and why not.
+    pub refused: Vec<(usize, Rejection)>,
 }
 
 /// How long a proposal looks for a leader that takes it.

@@ -37,7 +37,7 @@ impl Prepare for PrepareManual {
             }
         }
         let replies = 0..commands.len();
-        Ok(Prepared { commands, replies })
+        Ok(Prepared { commands, replies, refused: Vec::new() })
     }
 }
 

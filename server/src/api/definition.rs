@@ -3,7 +3,7 @@
 
 use campanile_model::api::{READ_ONLY_FIELDS, Warning};
 use campanile_model::{
-    Code, HttpTarget, Millis, Ratio, Rejection, Schedule, Target, TaskId, TaskSpec, Timestamp, limits,
+    Code, HttpTarget, Millis, Ratio, Rejection, Schedule, Target, TaskId, TaskSpec, Timestamp, limits, planted,
 };
 use campanile_timer::{Anchors, Plan};
 use serde_json::{Map, Value};
@@ -109,7 +109,8 @@ fn check_limits(spec: &TaskSpec) -> Result<(), Rejection> {
             return Err(invalid(field, "a label's key is not empty and has no ="));
         }
     }
-    if !(-100..=100).contains(&spec.priority) {
+    let lowest = if planted!(NegativePriorityRefused) { 0 } else { -100 };
+    if !(lowest..=100).contains(&spec.priority) {
         return Err(limit("priority", format!("{} is not between -100 and 100", spec.priority)));
     }
     within("timeout", spec.timeout, Millis(1), limits::TIMEOUT_MAX)?;

@@ -97,9 +97,10 @@ pub async fn cancel(State(api): State<Api>, Segments(path): Segments<RunPath>) -
         Reply::Rejected(rejection) => Err(rejection.into()),
         _ => {
             // The run is cancelled by now: that it cannot be read is no refusal.
-            let read = api.barrier(Consistency::Linearizable).await;
-            read.map_err(|_| ApiError::new(Code::OutcomeUnknown, "the run was to be cancelled and cannot be read"))?;
-            Ok(Json(run_view(&api.view(), run)?))
+            let unread = |_| ApiError::new(Code::OutcomeUnknown, "the run was to be cancelled and cannot be read");
+            api.barrier(Consistency::Linearizable).await.map_err(unread)?;
+            // It may have gone since, with its task.
+            Ok(Json(run_view(&api.view(), run).map_err(unread)?))
         }
     }
 }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use campanile_model::api::{Change, NextView, Page, Preview, TaskView, TaskWritten, Triggered};
 use campanile_model::{
     Code, Command, DeleteTask, PauseTask, PutMode, PutTask, Rejection, Reply, ResumeTask, TaskId, TaskName, TaskReply,
-    TaskSpec, TaskState, TaskStatus, Timestamp, TriggerTask, limits,
+    TaskSpec, TaskState, TaskStatus, Timestamp, TriggerTask, limits, planted,
 };
 use campanile_raft::Lane;
 use campanile_store::TaskQuery;
@@ -232,7 +232,8 @@ pub async fn list(
         after: page_position(&list, params.page_token.as_deref())?,
         namespace: ns,
     };
-    api.barrier(params.consistency).await?;
+    let consistency = if planted!(ListIsStale) { Consistency::Stale } else { params.consistency };
+    api.barrier(consistency).await?;
     let view = api.view();
     api.namespace(&query.namespace)?;
     let page = view.list_tasks(&query)?;
@@ -405,6 +406,9 @@ pub async fn preview_definition(
 
 fn occurrences(plan: &Plan, after: Timestamp, count: usize) -> Preview {
     let first = plan.next(after);
-    let items = std::iter::successors(first, |next| plan.next(next.scheduled_at));
-    Preview { items: items.take(count).map(NextView::from).collect() }
+    let items = std::iter::successors(first, |next| plan.next(next.scheduled_at)).map(|next| NextView {
+        scheduled_at: next.scheduled_at,
+        due_at: if planted!(PreviewWithoutJitter) { next.scheduled_at } else { next.due_at },
+    });
+    Preview { items: items.take(count).collect() }
 }

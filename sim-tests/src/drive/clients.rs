@@ -9,6 +9,7 @@ use campanile_client::{Client, Condition, DeleteTask, Error, ErrorKind, NamedTas
 use campanile_model::api::BatchLine;
 use campanile_model::{NodeId, RunId, TaskSpec};
 
+use super::reading;
 use super::recorder::Recorder;
 use crate::history::{Action, Event, Outcome, UNNAMED};
 use crate::plan::PlannedOperation;
@@ -20,8 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(8);
 #[derive(Clone)]
 pub struct Clients {
     recorder: Recorder,
-    /// The API address of a node, host and port.
-    address: Arc<dyn Fn(NodeId) -> Option<String> + Send + Sync>,
+    /// API addresses, host and port.
+    nodes: Arc<BTreeMap<NodeId, String>>,
     next: Arc<AtomicU64>,
     heard: Arc<Mutex<Heard>>,
 }
@@ -34,8 +35,13 @@ struct Heard {
 }
 
 impl Clients {
-    pub fn new(recorder: Recorder, address: impl Fn(NodeId) -> Option<String> + Send + Sync + 'static) -> Self {
-        Self { recorder, address: Arc::new(address), next: Arc::new(AtomicU64::new(1)), heard: Arc::default() }
+    pub fn new(recorder: Recorder, nodes: BTreeMap<NodeId, String>) -> Self {
+        Self { recorder, nodes: Arc::new(nodes), next: Arc::new(AtomicU64::new(1)), heard: Arc::default() }
+    }
+
+    /// The same clients, when these are the nodes.
+    pub fn of(&self, nodes: BTreeMap<NodeId, String>) -> Self {
+        Self { nodes: Arc::new(nodes), ..self.clone() }
     }
 
     /// Does what is planned, each operation when its time has come and in a task of its own, so that a slow answer holds
@@ -52,18 +58,33 @@ impl Clients {
         }
     }
 
-    /// One request to one node, never repeated; none where it is about what the client has not heard of.
+    /// One request to one node, never repeated; none where it is about what the client has not heard of. Of what has
+    /// pages, as many requests as it wants pages, each to another node.
     async fn perform(&self, client: u32, node: NodeId, planned: Action) {
         let Some(action) = self.resolved(client, node, planned).await else { return };
+        let (mut op, mut token) = self.request(client, node, &action, None).await;
+        let Some(page) = action.page() else { return };
+        let nodes = self.nodes.keys().cycle().skip_while(|other| **other != node).skip(1);
+        for node in nodes.take(page.pages.saturating_sub(1) as usize) {
+            let Some(from) = token else { return };
+            tokio::time::sleep(page.rest.to_std()).await;
+            (op, token) = self.request(client, *node, &action.clone().of_page_after(op), Some(from)).await;
+        }
+    }
+
+    /// Its number, and what asks for the page after it.
+    async fn request(&self, client: u32, node: NodeId, action: &Action, page: Option<String>) -> (u64, Option<String>) {
         let op = self.next.fetch_add(1, Ordering::Relaxed);
         self.recorder.record(Event::Invoke { op, client, node, action: action.clone() });
-        let address = (self.address)(node).unwrap_or_default();
-        let outcome = match connect(&address) {
-            Ok(to) => ask(&to, action.clone()).await.unwrap_or_else(|error| learned(&error)),
+        let address = self.nodes.get(&node).map_or("", String::as_str);
+        let outcome = match connect(address) {
+            Ok(to) => ask(&to, action.clone(), page).await.unwrap_or_else(|error| learned(&error)),
             Err(error) => Outcome::Unknown { reason: error.to_string() },
         };
-        self.hear(client, &action, &outcome);
+        self.hear(client, action, &outcome);
+        let next = outcome.next_page_token().map(str::to_owned);
         self.recorder.record(Event::Return { op, outcome });
+        (op, next)
     }
 }
 
@@ -93,7 +114,7 @@ impl Clients {
         if told.is_some() {
             return told;
         }
-        let to = connect(&(self.address)(node)?).ok()?;
+        let to = connect(self.nodes.get(&node)?).ok()?;
         let page = to.list_runs(&name, &RunQuery { limit: Some(1), ..RunQuery::default() }).await.ok()?;
         page.items.first().map(|run| run.id)
     }
@@ -121,7 +142,7 @@ pub fn connect(address: &str) -> Result<Client, Error> {
         .build()
 }
 
-async fn ask(to: &Client, action: Action) -> Result<Outcome, Error> {
+async fn ask(to: &Client, action: Action, page: Option<String>) -> Result<Outcome, Error> {
     Ok(match action {
         Action::Put { name, spec, if_version, create_only, idempotency_key } => {
             let task = if idempotency_key.is_some() || name.is_empty() {
@@ -158,6 +179,15 @@ async fn ask(to: &Client, action: Action) -> Result<Outcome, Error> {
         Action::Get { name } => Outcome::Read { task: Box::new(to.get_task(&name).await?) },
         Action::CancelRun { run } => Outcome::Run { run: Box::new(to.cancel_run(run).await?) },
         Action::GetRun { run } => Outcome::Run { run: Box::new(to.get_run(run).await?) },
+        Action::ListTasks { filter, page: paging } => reading::tasks(to, filter, &paging, page).await?,
+        Action::ListRuns { name, state, page: paging } => reading::runs(to, &name, state, &paging, page).await?,
+        Action::Ledger { name, filter, page: paging } => reading::ledger(to, &name, &filter, &paging, page).await?,
+        Action::Preview { name, count, after } => {
+            Outcome::Preview { items: to.preview_task(&name, count as usize, after).await?.items }
+        }
+        Action::PreviewSpec { spec, count, after } => {
+            Outcome::Preview { items: to.preview(&spec, count as usize, after).await?.items }
+        }
         // Resolved before they are sent.
         Action::CancelRunOf { .. } | Action::GetRunOf { .. } => Outcome::Unknown { reason: "not sent".into() },
     })

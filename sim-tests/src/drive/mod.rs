@@ -7,5 +7,6 @@ pub mod clients;
 pub mod draw;
 pub mod final_state;
 mod mood;
+mod reading;
 pub mod receiver;
 pub mod recorder;

@@ -23,13 +23,17 @@ pub struct Anchors {
     pub spread: u64,
 }
 
+/// How long jitter holds back what a task with this hash does.
+pub fn jitter(spec: &TaskSpec, spread: u64) -> Millis {
+    Millis(match spec.jitter.0 {
+        0 => 0,
+        most => xxhash_rust::xxh3::xxh3_64_with_seed(b"jitter", spread) % most,
+    })
+}
+
 /// When an occurrence is due.
 pub fn due_at(spec: &TaskSpec, anchors: Anchors, at: Timestamp) -> Timestamp {
-    let jitter = match spec.jitter.0 {
-        0 => 0,
-        most => xxhash_rust::xxh3::xxh3_64_with_seed(b"jitter", anchors.spread) % most,
-    };
-    at.max(anchors.since).saturating_add(Millis(jitter)).max(anchors.version_at)
+    at.max(anchors.since).saturating_add(jitter(spec, anchors.spread)).max(anchors.version_at)
 }
 
 /// A schedule that this implementation does not understand, though the product may.
@@ -108,15 +112,20 @@ fn in_cron(
     Ok(seconds.into_iter().map(|second| second * 1000).collect())
 }
 
+/// Whether a schedule has occurrences for ever.
+pub fn goes_on(schedule: &Schedule) -> bool {
+    match schedule {
+        Schedule::At(_) | Schedule::Delay(_) => false,
+        Schedule::Every(_) => true,
+        Schedule::Cron { expression, .. } => cron::split_zone(expression).1.split_ascii_whitespace().count() != 7,
+        Schedule::Repeat(text) => text.starts_with("R/"),
+    }
+}
+
 /// Whether a definition must run out of occurrences: every schedule of it ends, or it ends as a whole.
 pub fn may_run_out(spec: &TaskSpec) -> bool {
-    let ends = |schedule: &Schedule| match schedule {
-        Schedule::At(_) | Schedule::Delay(_) => true,
-        Schedule::Every(_) => false,
-        Schedule::Cron { expression, .. } => cron::split_zone(expression).1.split_ascii_whitespace().count() == 7,
-        Schedule::Repeat(text) => !text.starts_with("R/"),
-    };
-    !spec.schedules.is_empty() && (spec.remaining.is_some() || spec.end_at.is_some() || spec.schedules.iter().all(ends))
+    let ends = spec.remaining.is_some() || spec.end_at.is_some() || !spec.schedules.iter().any(goes_on);
+    !spec.schedules.is_empty() && ends
 }
 
 #[cfg(test)]

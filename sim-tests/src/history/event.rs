@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use campanile_model::api::{LedgerView, RunView, TaskView, TaskWritten, Triggered};
+use campanile_model::api::{LedgerView, NextView, RunView, TaskView, TaskWritten, Triggered};
 use campanile_model::sim::Bound;
 use campanile_model::{
     AttemptRecord, Millis, Next, NodeId, OccurrenceId, Origin, Reason, RunId, RunState, Tally, TaskId, TaskSpec,
@@ -10,6 +10,7 @@ use campanile_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::paging::{LedgerFilter, Paging, TaskFilter};
 use crate::plan::{Bounds, PlannedFault};
 
 /// Format of the lines; a reader refuses any other by name.
@@ -347,6 +348,38 @@ pub enum Action {
     GetRun {
         run: RunId,
     },
+    /// A page of the tasks; in a plan, some pages of them.
+    ListTasks {
+        filter: TaskFilter,
+        page: Paging,
+    },
+    /// A page of a task's runs, of one state if that is given; in a plan, some pages of them.
+    ListRuns {
+        name: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<RunState>,
+        page: Paging,
+    },
+    /// A page of a task's ledger; in a plan, some pages of it.
+    Ledger {
+        name: String,
+        filter: LedgerFilter,
+        page: Paging,
+    },
+    /// The occurrences to come of a task.
+    Preview {
+        name: String,
+        count: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<Timestamp>,
+    },
+    /// The occurrences that a definition would have.
+    PreviewSpec {
+        spec: Box<TaskSpec>,
+        count: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<Timestamp>,
+    },
     /// In a plan: a [`Action::CancelRun`] of a run of this task that the client has heard of by then.
     CancelRunOf {
         name: String,
@@ -369,8 +402,15 @@ impl Action {
             | Self::Resume { name, .. }
             | Self::Delete { name, .. }
             | Self::Trigger { name, .. }
+            | Self::ListRuns { name, .. }
+            | Self::Ledger { name, .. }
+            | Self::Preview { name, .. }
             | Self::Get { name } => Some(name),
-            Self::Batch { .. } | Self::CancelRun { .. } | Self::GetRun { .. } => None,
+            Self::Batch { .. }
+            | Self::CancelRun { .. }
+            | Self::GetRun { .. }
+            | Self::ListTasks { .. }
+            | Self::PreviewSpec { .. } => None,
         }
     }
 
@@ -385,8 +425,49 @@ impl Action {
             | Self::Resume { name, .. }
             | Self::Delete { name, .. }
             | Self::Trigger { name, .. }
+            | Self::ListRuns { name, .. }
+            | Self::Ledger { name, .. }
+            | Self::Preview { name, .. }
             | Self::Get { name } => *name = other,
-            Self::Batch { .. } | Self::CancelRun { .. } | Self::GetRun { .. } => {}
+            Self::Batch { .. }
+            | Self::CancelRun { .. }
+            | Self::GetRun { .. }
+            | Self::ListTasks { .. }
+            | Self::PreviewSpec { .. } => {}
+        }
+        self
+    }
+
+    /// Whether it can have no effect.
+    pub fn is_read(&self) -> bool {
+        matches!(
+            self,
+            Self::Get { .. }
+                | Self::GetRun { .. }
+                | Self::GetRunOf { .. }
+                | Self::ListTasks { .. }
+                | Self::ListRuns { .. }
+                | Self::Ledger { .. }
+                | Self::Preview { .. }
+                | Self::PreviewSpec { .. }
+        )
+    }
+
+    /// Which page it asks for, of what has pages.
+    pub fn page(&self) -> Option<&Paging> {
+        match self {
+            Self::ListTasks { page, .. } | Self::ListRuns { page, .. } | Self::Ledger { page, .. } => Some(page),
+            _ => None,
+        }
+    }
+
+    /// The same, for the page after that of an operation.
+    pub fn of_page_after(mut self, op: u64) -> Self {
+        match &mut self {
+            Self::ListTasks { page, .. } | Self::ListRuns { page, .. } | Self::Ledger { page, .. } => {
+                page.follows = Some(op);
+            }
+            _ => {}
         }
         self
     }
@@ -411,6 +492,22 @@ pub enum Outcome {
     Run {
         run: Box<RunView>,
     },
+    Tasks {
+        items: Vec<TaskView>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_page_token: Option<String>,
+    },
+    Runs {
+        items: Vec<RunView>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_page_token: Option<String>,
+    },
+    Ledger {
+        ledger: Box<LedgerView>,
+    },
+    Preview {
+        items: Vec<NextView>,
+    },
     /// Refused, with no effect: the HTTP status and the problem's code.
     Refused {
         status: u16,
@@ -420,6 +517,17 @@ pub enum Outcome {
     Unknown {
         reason: String,
     },
+}
+
+impl Outcome {
+    /// What asks for the next page, if there is one.
+    pub fn next_page_token(&self) -> Option<&str> {
+        match self {
+            Self::Tasks { next_page_token, .. } | Self::Runs { next_page_token, .. } => next_page_token.as_deref(),
+            Self::Ledger { ledger } => ledger.next_page_token.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

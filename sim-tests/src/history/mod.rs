@@ -7,9 +7,11 @@
 
 pub mod event;
 mod file;
+mod paging;
 
 pub use event::*;
 pub use file::{FileError, read, write};
+pub use paging::{LedgerFilter, Paging, TaskFilter};
 
 use crate::verdict::Verdict;
 

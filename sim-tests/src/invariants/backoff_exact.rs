@@ -2,7 +2,7 @@
 //! `max`, give or take the jitter's share of it, to the millisecond and drawn from both sides; what the receiver asks for
 //! with a 429 or a 503 lengthens it to just that, up to a day; and when it is over the next attempt starts.
 
-use campanile_model::{Ratio, Retry, RunState};
+use campanile_model::{NodeId, Ratio, Retry, RunState};
 
 use super::index::{At, Facts, RunFacts};
 use super::report::Report;
@@ -52,7 +52,7 @@ fn waits_as_told(facts: &Facts, run: &RunFacts, row: &At<&RunRow>, report: &mut 
     let asked = match (status, delivered) {
         (Some(429 | 503), Some(delivered)) => delivered.retry_after.and_then(|text| {
             let (answered, _) = delivered.answer?;
-            Asked::read(text).map(|asked| asked.between(facts, answered, row.t))
+            Asked::read(text).map(|asked| asked.between(facts, delivered.it.node, answered, row.t))
         }),
         _ => None,
     };
@@ -85,12 +85,14 @@ impl Asked {
         Some(Self::Until(date.timestamp_millis()))
     }
 
-    /// The shortest and longest wait, if the answer was read between two instants by a clock that may be off.
-    fn between(&self, facts: &Facts, from: u64, to: u64) -> (u64, u64) {
+    /// The shortest and longest wait, if the answer was read between two instants by a node's clock, which may be off.
+    fn between(&self, facts: &Facts, node: NodeId, from: u64, to: u64) -> (u64, u64) {
         let (least, most) = match self {
             Self::Seconds(seconds) => (seconds * 1000, seconds * 1000),
             Self::Until(at) => {
-                let error = facts.history.header.clock_error_ms + 1;
+                // That of one who does not lead is off as far as it was set.
+                let wrong = facts.wrong_by(node, from, to).cast_signed();
+                let error = facts.history.header.clock_error_ms + 1 + wrong;
                 let left = |t: u64| at.saturating_sub(facts.history.wall_ms(t));
                 let whole = |ms: i64| u64::try_from(ms).unwrap_or(0);
                 (whole(left(to).saturating_sub(error)), whole(left(from).saturating_add(error)))
@@ -210,6 +212,12 @@ mod tests {
         accepts(NAME, asked(20_010, 503, date));
         refuses(NAME, asked(19_000, 503, date));
         refuses(NAME, asked(21_000, 503, date));
+        // By the clock of the node that was answered.
+        let jump = || Fault::ClockJump { node: crate::plan::Who::Node(NodeId(1)), by_ms: 2000 };
+        let ahead = |node| failed(known(Retry::default()).begin_at(node, 0, jump()), 18_000, 503, Some(date));
+        accepts(NAME, ahead(1));
+        refuses(NAME, ahead(2));
+        refuses(NAME, failed(known(Retry::default()).begin_at(1, 0, jump()).at(9000).end(0), 18_000, 503, Some(date)));
     }
 
     #[test]

@@ -42,8 +42,28 @@ pub fn check(facts: &Facts) -> Finding {
                     stays(facts, t, run.id, run.state, &mut report);
                 }
             }
-            // Its lines are operations of their own.
-            Outcome::Batch { .. } | Outcome::Refused { .. } | Outcome::Unknown { .. } => {}
+            // What is stale may show what has been deleted.
+            Outcome::Tasks { items, .. } if !operation.is_stale() => {
+                for task in items {
+                    let seen = Seen { task: task.id, name: &task.name, version: task.version };
+                    seen.is_there(facts, t, operation, &deletes, &mut report);
+                }
+            }
+            Outcome::Runs { items, .. } => {
+                for run in items {
+                    run_is_there(facts, t, run.id, run.task_id, &mut report);
+                    if run.state.is_finished() {
+                        stays(facts, t, run.id, run.state, &mut report);
+                    }
+                }
+            }
+            // The lines of a batch are operations of their own; lines of a ledger are `reads`' to judge.
+            Outcome::Batch { .. }
+            | Outcome::Tasks { .. }
+            | Outcome::Ledger { .. }
+            | Outcome::Preview { .. }
+            | Outcome::Refused { .. }
+            | Outcome::Unknown { .. } => {}
         }
     }
     report.finish_if_any("acknowledged writes")

@@ -11,6 +11,7 @@ use super::spans::{Span, Spans};
 use crate::history::{
     Action, Delivery, Event, FinalRead, History, NodeEvent, Outcome, RaftState, RunRow, Source, TaskRow,
 };
+use crate::plan::Fault;
 
 /// A fact and when it was seen.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +88,10 @@ impl<'h> TaskFacts<'h> {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Operation<'h> {
+    /// Its number; that of its batch, for a line of one.
+    pub id: u64,
+    /// Whom it was asked of.
+    pub node: NodeId,
     pub action: &'h Action,
     pub invoked: u64,
     pub returned: Option<(u64, &'h Outcome)>,
@@ -101,6 +106,19 @@ impl<'h> Operation<'h> {
     /// Whether it may have had an effect.
     pub fn may_have_happened(&self) -> bool {
         !matches!(self.returned, Some((_, Outcome::Refused { .. })))
+    }
+
+    /// As what it was refused, and when: status and code.
+    pub fn refused(&self) -> Option<(u64, u16, &'h str)> {
+        match self.returned {
+            Some((t, Outcome::Refused { status, code })) => Some((t, *status, code)),
+            _ => None,
+        }
+    }
+
+    /// Whether it was content with whatever the node that it asked had.
+    pub fn is_stale(&self) -> bool {
+        matches!(self.action, Action::ListTasks { filter, .. } if filter.stale)
     }
 
     /// After this it has no effect any more; an unknown outcome is open for ever.
@@ -150,6 +168,31 @@ pub enum Shown<'h> {
     Raft(&'h RaftState),
 }
 
+/// A fault of some nodes' clocks.
+#[derive(Clone, Copy, Debug)]
+struct WrongClocks<'h> {
+    nodes: &'h [NodeId],
+    fault: &'h Fault,
+    begun: u64,
+    /// Never, if it has no end in the history.
+    ended: u64,
+}
+
+impl WrongClocks<'_> {
+    /// How far off it makes a wall clock in some time, at most.
+    fn error_ms(&self, from: u64, to: u64) -> u64 {
+        if to < self.begun || from > self.ended {
+            return 0;
+        }
+        let lasted_ms = to.min(self.ended).saturating_sub(self.begun).div_ceil(1000);
+        match self.fault {
+            Fault::ClockJump { by_ms, .. } => by_ms.unsigned_abs(),
+            Fault::ClockDrift { ppm, .. } => lasted_ms * u64::from(ppm.unsigned_abs()) / 1_000_000 + 1,
+            _ => lasted_ms,
+        }
+    }
+}
+
 /// The index over a history.
 pub struct Facts<'h> {
     pub history: &'h History,
@@ -172,6 +215,7 @@ pub struct Facts<'h> {
     pub receiver_troubles: Spans,
     /// What may delay or lose what nodes and receivers send each other, or make a node's clock measure wrongly.
     pub link_troubles: Spans,
+    wrong_clocks: Vec<WrongClocks<'h>>,
     pub healed: Option<u64>,
     pub converged: Option<u64>,
     /// When the closing round began: from then on nothing is wrong.
@@ -199,6 +243,7 @@ impl<'h> Facts<'h> {
             troubles: Spans::default(),
             receiver_troubles: Spans::default(),
             link_troubles: Spans::default(),
+            wrong_clocks: Vec::new(),
             healed: None,
             converged: None,
             closing: None,
@@ -251,6 +296,12 @@ impl<'h> Facts<'h> {
         }
     }
 
+    /// How far a node's wall clock may have been off in some time, in milliseconds, by what was done to it.
+    pub fn wrong_by(&self, node: NodeId, from: u64, to: u64) -> u64 {
+        let of_node = self.wrong_clocks.iter().filter(|wrong| wrong.nodes.contains(&node));
+        of_node.map(|wrong| wrong.error_ms(from, to)).sum()
+    }
+
     /// By when something is done that is due at `due`: within the bound, once a whole bound has passed undisturbed.
     pub fn deadline(&self, due: u64) -> u64 {
         let bound = self.bound();
@@ -296,10 +347,12 @@ impl<'h> Facts<'h> {
 
     fn take(&mut self, t: u64, event: &'h Event, building: &mut Building) {
         match event {
-            Event::Invoke { op, action, .. } => {
+            Event::Invoke { op, node, action, .. } => {
                 let (parts, from) = (operations::parts(action), self.operations.len());
                 building.operations.insert(*op, from..from + parts.len());
-                self.operations.extend(parts.iter().map(|action| Operation { action, invoked: t, returned: None }));
+                let (id, node) = (*op, *node);
+                let asked = parts.iter().map(|action| Operation { id, node, action, invoked: t, returned: None });
+                self.operations.extend(asked);
             }
             Event::Return { op, outcome } => {
                 for (line, place) in building.operations.get(op).cloned().into_iter().flatten().enumerate() {
@@ -335,10 +388,18 @@ impl<'h> Facts<'h> {
                     run.deliveries[*place].retry_after = retry_after.as_deref();
                 }
             }
-            Event::FaultBegins { id, planned, .. } => {
+            Event::FaultBegins { id, planned, nodes } => {
                 building.faults.insert(*id, (t, planned.fault.name()));
+                let fault = &planned.fault;
+                if matches!(fault, Fault::ClockJump { .. } | Fault::ClockDrift { .. } | Fault::ClockFreeze { .. }) {
+                    building.clocks.insert(*id, self.wrong_clocks.len());
+                    self.wrong_clocks.push(WrongClocks { nodes, fault, begun: t, ended: u64::MAX });
+                }
             }
             Event::FaultEnds { id } => {
+                if let Some(place) = building.clocks.get(id) {
+                    self.wrong_clocks[*place].ended = t;
+                }
                 if let Some((from, name)) = building.faults.remove(id) {
                     self.trouble(name, Span { from, to: t });
                 }
@@ -453,6 +514,11 @@ impl<'h> Facts<'h> {
                 (_, Some((_, Outcome::Read { task }))) => {
                     self.specs.entry((task.id, task.version)).or_insert(&task.spec);
                 }
+                (_, Some((_, Outcome::Tasks { items, .. }))) => {
+                    for task in items {
+                        self.specs.entry((task.id, task.version)).or_insert(&task.spec);
+                    }
+                }
                 _ => {}
             }
         }
@@ -466,6 +532,8 @@ struct Building {
     operations: BTreeMap<u64, Range<usize>>,
     deliveries: BTreeMap<u64, (RunId, usize)>,
     faults: BTreeMap<usize, (u64, &'static str)>,
+    /// Places of clocks' faults.
+    clocks: BTreeMap<usize, usize>,
     down: BTreeMap<NodeId, u64>,
 }
 
@@ -487,8 +555,12 @@ pub fn fired_as<'f>(facts: &'f Facts) -> impl Iterator<Item = (u64, RunId, Occur
         (t, Outcome::Run { run }) => Some((t, run.id, run.occurrence_id)),
         _ => None,
     });
+    let listed = facts.operations.iter().flat_map(|operation| match operation.acknowledged() {
+        Some((t, Outcome::Runs { items, .. })) => items.iter().map(|run| (t, run.id, run.occurrence_id)).collect(),
+        _ => Vec::new(),
+    });
     let of_ledgers = facts.tasks.values().filter_map(|task| task.ledger).flat_map(|ledger| {
         ledger.it.items.iter().filter_map(move |line| Some((ledger.t, line.run?, line.occurrence_id?)))
     });
-    of_runs.chain(told).chain(of_ledgers)
+    of_runs.chain(told).chain(listed).chain(of_ledgers)
 }

@@ -17,6 +17,7 @@ use super::operations::{Operation, operations};
 use super::{finding, violation};
 use crate::history::{Action, Event, History, Outcome};
 use crate::verdict::Finding;
+pub(super) use model::same_spec;
 use model::{Model, State};
 
 pub const NAME: &str = "linearizable";
@@ -81,8 +82,8 @@ fn remembered(history: &History) -> u64 {
     ttl.saturating_sub(2 * history.header.clock_error_ms.unsigned_abs()) * 1000
 }
 
-/// What the requests about one name ask of the task. Requests that say nothing of its state are left out, and those
-/// that repeat one under its idempotency key are one with it.
+/// What the requests about one name ask of the task. Requests that say nothing of its state are left out (whether there
+/// was a cause to refuse them is for [`super::refusals`] to say), and those that repeat one under its idempotency key are one with it.
 fn calls<'h>(operations: &[Operation<'h>], remembered: u64) -> Vec<Call<'h>> {
     let mut calls: Vec<Call> = Vec::new();
     // Calls made under a key, by the place of the first.
@@ -91,7 +92,7 @@ fn calls<'h>(operations: &[Operation<'h>], remembered: u64) -> Vec<Call<'h>> {
         let Operation { id, action, mut invoked, returned, outcome } = *operation;
         match outcome {
             Some(Outcome::Refused { code, .. }) if !model::TELLING.contains(&code.as_str()) => continue,
-            None if matches!(action, Action::Get { .. } | Action::PutBad { .. }) => continue,
+            None if action.is_read() || matches!(action, Action::PutBad { .. }) => continue,
             _ => {}
         }
         let refused = operation.refused().is_some();
@@ -204,6 +205,10 @@ fn brief(action: &Action) -> &'static str {
         Action::Get { .. } => "get",
         Action::CancelRun { .. } => "cancel run",
         Action::GetRun { .. } => "get run",
+        Action::ListTasks { .. } => "list tasks",
+        Action::ListRuns { .. } => "list runs",
+        Action::Ledger { .. } => "ledger",
+        Action::Preview { .. } | Action::PreviewSpec { .. } => "preview",
         Action::CancelRunOf { .. } | Action::GetRunOf { .. } => "of a plan",
     }
 }

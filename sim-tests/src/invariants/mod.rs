@@ -43,6 +43,8 @@ mod nothing_after_the_end;
 mod operations;
 mod overlap;
 mod raft_order;
+mod reads;
+mod refusals;
 mod remaining_fires;
 mod replica_determinism;
 mod report;
@@ -53,6 +55,7 @@ mod serves_in_calm;
 mod snapshot_equivalence;
 mod spans;
 mod story;
+mod tables;
 mod task_ends;
 #[cfg(test)]
 mod testing;
@@ -78,6 +81,8 @@ pub const ALL: &[(&str, Check)] = &[
     ("bounded_lateness", bounded_lateness::check),
     ("finality", finality::check),
     ("durability", durability::check),
+    ("reads", reads::check),
+    ("refusals", refusals::check),
     ("remaining_fires", remaining_fires::check),
     ("run_states", run_states::check),
     ("overlap", overlap::check),

@@ -10,6 +10,7 @@ use campanile_model::{Millis, Origin, Retention, RunId, TaskId, Timestamp, limit
 
 use super::index::{At, Facts, RunFacts, TaskFacts};
 use super::report::Report;
+use super::tables::Tables;
 use crate::history::Event;
 use crate::verdict::Finding;
 
@@ -25,8 +26,13 @@ pub fn check(facts: &Facts) -> Finding {
             of_task.entry(fire.it.occurrence.task).or_default().push((*id, run));
         }
     }
+    let tables = Tables::new(facts);
     for (id, mut runs) in of_task {
         let Some(task) = facts.tasks.get(&id) else { continue };
+        // What went before it was written anew is not retention's.
+        if tables.may_have_begun_to_go(task, u64::MAX) {
+            continue;
+        }
         let (Some(ledger), Some(least)) = (task.ledger, least_kept(facts, id, task)) else { continue };
         runs.sort_by_key(|(_, run)| place(run));
         judge(facts, ledger, &runs, least, &mut report);
@@ -45,7 +51,7 @@ fn place(run: &RunFacts) -> (Timestamp, u32) {
 }
 
 /// The least that any of the task's versions keeps: each of them has had its time. None, if nobody saw one of them.
-fn least_kept(facts: &Facts, id: TaskId, task: &TaskFacts) -> Option<Retention> {
+pub(super) fn least_kept(facts: &Facts, id: TaskId, task: &TaskFacts) -> Option<Retention> {
     let versions: BTreeSet<u32> = task.rows.iter().map(|row| row.it.version).collect();
     let mut least = Retention { runs: u32::MAX, age: Millis(u64::MAX) };
     for version in versions {
@@ -94,8 +100,8 @@ fn judge(facts: &Facts, ledger: At<&LedgerView>, runs: &[(RunId, &RunFacts)], le
 
 #[cfg(test)]
 mod tests {
-    use campanile_model::RunState;
     use campanile_model::api::Change;
+    use campanile_model::{OnFinish, RunState, TaskStatus};
 
     use super::super::testing::*;
     use super::*;
@@ -138,6 +144,19 @@ mod tests {
         accepts(NAME, read(5, keeps(3, 0), 2..5));
         accepts(NAME, read(5, keeps(3, 0), 0..5));
         refuses(NAME, read(5, keeps(3, 0), 3..5));
+    }
+
+    #[test]
+    fn what_went_with_a_finished_task_is_not_missed() {
+        let gone_after = |kept_ms| {
+            let put = put_with(|spec| spec.on_finish = OnFinish::Delete);
+            let script = Script::new().small(Bound::FinishedKept, kept_ms).at(100).invoke(1, put).entry(3);
+            let script = script.task_is(3, 1, TaskStatus::Finished).wrote(1, Change::Created, 1).at(1000).entry(4);
+            let run = fired(4, 1);
+            script.row(&run).row(&ended(&run, 4, RunState::Succeeded)).at(2000).entry(5).ledger(&[])
+        };
+        permits(NAME, gone_after(500));
+        refuses(NAME, gone_after(5000));
     }
 
     #[test]

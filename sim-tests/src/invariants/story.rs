@@ -284,6 +284,11 @@ impl<'h> Specs<'h> {
                 (_, Some(Outcome::Read { task })) => {
                     known.entry((task.id, task.version)).or_insert(&task.spec);
                 }
+                (_, Some(Outcome::Tasks { items, .. })) => {
+                    for task in items {
+                        known.entry((task.id, task.version)).or_insert(&task.spec);
+                    }
+                }
                 _ => {}
             }
         }

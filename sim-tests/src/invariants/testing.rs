@@ -1,7 +1,7 @@
 //! Histories for the tests, built line by line. Task 1 is `a`, created by entry 3 or thereabouts; time begins at
 //! [`EPOCH`]; seconds and milliseconds count from there; node 1 owns everything; the bound on lateness is 2 s.
 
-use campanile_model::api::{Change, LedgerLineView, LedgerView, RunView, TaskView, TaskWritten, Triggered};
+use campanile_model::api::{Change, LedgerLineView, LedgerView, NextView, RunView, TaskView, TaskWritten, Triggered};
 use campanile_model::sim::Bound;
 use campanile_model::{
     AttemptRecord, AttemptResult, HttpTarget, Kind, LogPlace, Millis, NodeId, OccurrenceId, Origin, Reason, RunId,
@@ -128,7 +128,7 @@ pub fn put_with(change: impl FnOnce(&mut TaskSpec)) -> Action {
 }
 
 /// A view of a run whose last attempt ended as its state says; only that attempt is recorded.
-fn view(row: &RunRow) -> RunView {
+pub fn view(row: &RunRow) -> RunView {
     let result = match row.state {
         RunState::Succeeded => Some(AttemptResult::Succeeded),
         RunState::Cancelled => Some(AttemptResult::Cancelled),
@@ -252,8 +252,71 @@ impl Script {
         self.task_row(index, version, TaskStatus::Active, 0, Some(due_s))
     }
 
+    /// The task is decided until that second, with so many of each kind.
+    pub fn task_counted(self, index: u64, until_s: i64, tally: Tally) -> Self {
+        let mut script = self.task(index, 1, until_s);
+        if let Some(Timed { event: Event::Task(row), .. }) = script.history.events.last_mut() {
+            row.tally = tally;
+        }
+        script
+    }
+
     pub fn task_is(self, index: u64, version: u32, status: TaskStatus) -> Self {
         self.task_row(index, version, status, 0, None)
+    }
+
+    /// Another task than the one that everything else is about, as entry `index` leaves it.
+    pub fn other_task(self, number: u64, name: &str, index: u64, status: TaskStatus) -> Self {
+        self.event(Event::Task(TaskRow {
+            index,
+            task: TaskId(TASK.0 + number),
+            name: name.into(),
+            version: 1,
+            status,
+            next: None,
+            decided_until: second(0),
+            remaining: None,
+            tally: Tally::default(),
+        }))
+    }
+
+    /// A task as its last row is read.
+    pub fn seen(&self, name: &str) -> TaskView {
+        let stamp = |index: u64| {
+            let mut stamps = self.history.events.iter().filter_map(|timed| match &timed.event {
+                Event::Entry { index: of, time, .. } if *of == index => Some(*time),
+                _ => None,
+            });
+            stamps.next_back().expect("an entry of a task's row")
+        };
+        let rows = self.history.events.iter().filter_map(|timed| match &timed.event {
+            Event::Task(row) if row.name == name => Some(row),
+            _ => None,
+        });
+        let rows: Vec<&TaskRow> = rows.collect();
+        let last = rows.last().expect("a row of the task");
+        let of_version = rows.iter().find(|row| row.version == last.version).expect("its own");
+        TaskView {
+            id: last.task,
+            namespace: "default".into(),
+            name: name.into(),
+            version: last.version,
+            state: last.status,
+            created_at: stamp(rows[0].index),
+            updated_at: stamp(of_version.index),
+            next: last.next.map(|next| NextView { scheduled_at: next.scheduled_at, due_at: next.due_at }),
+            decided_until: Some(last.decided_until),
+            remaining_fires: last.remaining,
+            tally: last.tally,
+            spec: spec(),
+        }
+    }
+
+    /// An operation is answered with the task as its last row is.
+    pub fn read(self, op: u64, change: impl FnOnce(&mut TaskView)) -> Self {
+        let mut task = self.seen("a");
+        change(&mut task);
+        self.returned(op, Outcome::Read { task: Box::new(task) })
     }
 
     pub fn row(self, row: &RunRow) -> Self {
@@ -352,6 +415,12 @@ impl Script {
         self.event(Event::FaultBegins { id, planned, nodes: Vec::new() })
     }
 
+    /// As [`Self::begin`], at one node.
+    pub fn begin_at(self, node: u64, id: usize, fault: Fault) -> Self {
+        let planned = PlannedFault { at: Millis(self.t / 1000), lasts: None, fault };
+        self.event(Event::FaultBegins { id, planned, nodes: vec![NodeId(node)] })
+    }
+
     pub fn end(self, id: usize) -> Self {
         self.event(Event::FaultEnds { id })
     }
@@ -376,8 +445,13 @@ impl Script {
         self.returned(op, Outcome::Refused { status: 409, code: "conflict".into() })
     }
 
-    /// The operation on the task is acknowledged.
+    /// The operation on the task is acknowledged, with the next occurrence of its last row.
     pub fn wrote(self, op: u64, change: Change, version: u32) -> Self {
+        let rows = self.history.events.iter().rev().filter_map(|timed| match &timed.event {
+            Event::Task(row) if row.task == TASK => row.next,
+            _ => None,
+        });
+        let next = rows.map(|next| NextView { scheduled_at: next.scheduled_at, due_at: next.due_at }).next();
         let task = TaskWritten {
             id: TASK,
             namespace: "default".into(),
@@ -385,7 +459,7 @@ impl Script {
             version,
             state: TaskStatus::Active,
             change,
-            next: None,
+            next,
             warnings: Vec::new(),
         };
         self.returned(op, Outcome::Written { task })
@@ -509,7 +583,20 @@ pub fn long(fires: u64) -> History {
         .task_row(3, 1, TaskStatus::Active, 0, Some(10))
         .apply(1, 3, 3)
         .at(300)
-        .wrote(1, Change::Created, 1);
+        .wrote(1, Change::Created, 1)
+        .invoke(2, Action::Get { name: "a".into() })
+        .read(2, |_| {})
+        .invoke(
+            3,
+            Action::Put {
+                create_only: true,
+                name: "a".into(),
+                spec: Box::new(spec()),
+                if_version: None,
+                idempotency_key: None,
+            },
+        )
+        .returned(3, Outcome::Refused { status: 409, code: "task_exists".into() });
     for nth in 0..fires {
         let (index, due) = (4 + 2 * nth, 10 + 10 * nth as i64);
         let run = fired(index, due);

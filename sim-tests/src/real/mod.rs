@@ -116,9 +116,7 @@ async fn run(order: &RealOrder, say: &(dyn Fn(&str) + Sync)) -> Result<Driven> {
     let nodes = u64::from(scenario.nodes);
     let mut picks = SmallRng::seed_from_u64(order.seed ^ NOT_THE_PLAN ^ 1);
     let any = move || NodeId(picks.random_range(1..=nodes));
-    let known = apis.clone();
-    let clients = Clients::new(recorder.clone(), move |node| known.get(&node).cloned());
-    tokio::spawn(clients.perform_all(operations, any));
+    tokio::spawn(Clients::new(recorder.clone(), apis.clone()).perform_all(operations, any));
     nemesis.run(scenario.span.to_std(), say).await?;
 
     let healed = nemesis.end_all()?;

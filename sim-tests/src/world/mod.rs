@@ -13,6 +13,7 @@ mod settle;
 mod standstill;
 mod trace;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -240,13 +241,14 @@ impl ClientMachine {
     fn start(recorder: &Recorder) -> Self {
         let machine =
             Handle::current().create_node().name("clients").ip("10.0.8.1".parse().expect("an address")).build();
-        Self { machine, clients: Clients::new(recorder.clone(), |node| Some(api_address(node))) }
+        Self { machine, clients: Clients::new(recorder.clone(), BTreeMap::new()) }
     }
 
-    /// Performs operations; where one leaves open which node it is sent to, it is one of these.
+    /// Performs operations when these are the nodes to ask.
     fn perform(&self, operations: Vec<PlannedOperation>, nodes: Vec<NodeId>) -> JoinHandle<()> {
+        let clients = self.clients.of(nodes.iter().map(|node| (*node, api_address(*node))).collect());
         let any = move || nodes.get(rt::rng().random_range(0..nodes.len().max(1))).copied().unwrap_or_default();
-        self.machine.spawn(self.clients.clone().perform_all(operations, any))
+        self.machine.spawn(clients.perform_all(operations, any))
     }
 }
 

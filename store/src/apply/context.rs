@@ -164,7 +164,7 @@ impl<'a> Apply<'a> {
 
 pub(super) fn check_version(task: &TaskState, wanted: Option<u32>) -> Answer<()> {
     match wanted {
-        Some(version) if version != task.version => {
+        Some(version) if version != task.version || planted!(MatchRefused) => {
             reject(Code::VersionMismatch, format!("the task is at version {}, not {version}", task.version))
         }
         _ => Ok(()),

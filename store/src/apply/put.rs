@@ -26,8 +26,9 @@ impl Apply<'_> {
             _ => {}
         }
         let Some(prepared) = &put.prepared else { return reject(Code::Conflict, "the write was not prepared") };
-        let expected = current.as_ref().map(|task| (task.id, task.version));
-        if prepared.expected != expected || planted!(PutsRefused) {
+        let fits = prepared.expected == current.as_ref().map(|task| (task.id, task.version));
+        let conflicts = if planted!(GuardInverted) { fits } else { !fits };
+        if conflicts {
             return reject(Code::Conflict, format!("task {name:?} was changed while the write was prepared"));
         }
         let (task, change) = match current {

@@ -5,6 +5,7 @@ mod closing;
 mod coverage_tests;
 mod faults;
 mod operations;
+mod reads;
 mod spec;
 
 use campanile_model::sim::Bound;
@@ -132,7 +133,9 @@ pub fn redirected(mut operations: Vec<PlannedOperation>, receiver: &str) -> Vec<
 
 fn redirect_all(action: &mut Action, receiver: &str) {
     match action {
-        Action::Put { spec, .. } | Action::PutBad { spec, .. } => redirect(spec, receiver),
+        Action::Put { spec, .. } | Action::PutBad { spec, .. } | Action::PreviewSpec { spec, .. } => {
+            redirect(spec, receiver);
+        }
         Action::Batch { lines } => lines.iter_mut().for_each(|line| redirect_all(line, receiver)),
         _ => {}
     }

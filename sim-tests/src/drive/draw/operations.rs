@@ -7,6 +7,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::QUIET_PER_CENT;
+use super::reads;
 use super::spec::{Scene, bad, changed, spec};
 use crate::history::{Action, UNNAMED};
 use crate::plan::PlannedOperation;
@@ -67,7 +68,15 @@ impl Draws {
             }
             76..80 => Action::CancelRunOf { name },
             80..83 => Action::GetRunOf { name },
-            _ => Action::Get { name },
+            83..92 => Action::Get { name },
+            92..95 => reads::tasks(rng, client, self.scene),
+            95..97 => reads::runs(rng, name),
+            97..98 => reads::ledger(rng, name, self.scene),
+            98..99 => reads::preview(rng, name, self.scene),
+            _ => {
+                let spec = spec(rng, self.scene);
+                reads::preview_spec(rng, spec, self.scene)
+            }
         }
     }
 

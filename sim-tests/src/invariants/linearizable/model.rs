@@ -4,7 +4,7 @@
 //! state holds the set of statuses that it may have by now, and an answer narrows it.
 
 use campanile_model::api::{Change, TaskWritten};
-use campanile_model::{OnFinish, TaskSpec, TaskStatus};
+use campanile_model::{OnFinish, TaskId, TaskSpec, TaskStatus};
 
 use crate::expect::may_run_out;
 use crate::history::{Action, Outcome};
@@ -131,7 +131,13 @@ fn answered(state: &State, action: &Action, outcome: &Outcome, specs: &[&TaskSpe
             let spec = specs.get(after.spec)?;
             (after.version == task.version && same_spec(spec, &task.spec)).then_some(after)
         }
-        Outcome::Run { .. } | Outcome::Batch { .. } | Outcome::Unknown { .. } => None,
+        Outcome::Ledger { ledger } => state.only(PRESENT)?.named(ledger.task_id.0),
+        Outcome::Runs { items, .. } => match items.first() {
+            Some(run) => state.only(PRESENT)?.named(run.task_id.0),
+            None => state.only(PRESENT),
+        },
+        Outcome::Preview { .. } => state.only(PRESENT),
+        Outcome::Run { .. } | Outcome::Tasks { .. } | Outcome::Batch { .. } | Outcome::Unknown { .. } => None,
     }
 }
 
@@ -139,6 +145,11 @@ fn answered(state: &State, action: &Action, outcome: &Outcome, specs: &[&TaskSpe
 fn creates_only(action: &Action) -> bool {
     matches!(action, Action::Put { name, create_only, idempotency_key, .. }
         if *create_only || idempotency_key.is_some() || name.is_empty())
+}
+
+/// Whether a request makes the task if it is not there.
+fn may_create(action: &Action) -> bool {
+    matches!(action, Action::Put { name, if_version: None, .. } if name.parse::<TaskId>().is_err())
 }
 
 fn wanted_version(action: &Action) -> Option<u32> {
@@ -153,13 +164,17 @@ fn wanted_version(action: &Action) -> Option<u32> {
 
 fn refused(state: &State, action: &Action, code: &str) -> Option<State> {
     match code {
-        "task_not_found" => state.only(ABSENT),
+        // What may create finds a free name; what is an id's text is a name that nobody can take.
+        "task_not_found" => state.only(ABSENT).filter(|_| !may_create(action)),
         "task_exists" => state.only(PRESENT).filter(|_| creates_only(action)),
         "version_mismatch" => {
             let wanted = wanted_version(action)?;
             state.only(PRESENT).filter(|state| state.version != wanted)
         }
-        "task_finished" => state.only(FINISHED),
+        "task_finished" => {
+            let stops = matches!(action, Action::Pause { .. } | Action::Resume { .. });
+            state.only(FINISHED).filter(|_| stops)
+        }
         _ => None,
     }
 }
@@ -253,7 +268,7 @@ fn verb_unanswered(state: &State, action: &Action) -> Option<State> {
 }
 
 /// Equal, but for secrets: reads do not show them.
-fn same_spec(a: &TaskSpec, b: &TaskSpec) -> bool {
+pub fn same_spec(a: &TaskSpec, b: &TaskSpec) -> bool {
     without_secret(a) == without_secret(b)
 }
 
