@@ -235,6 +235,15 @@ mod simulated {
             RetryWithoutBody, "retry_without_body", "a retry is sent without the payload";
             TriggerUsesRemaining, "trigger_uses_remaining", "a manual trigger counts against remaining";
             TrimsTheYoung, "trims_the_young", "retention does not look at how old a run is";
+            RemovalNotMade, "removal_not_made", "the removal of a node is acknowledged and not made";
+            PauseOnFailureIgnored, "pause_on_failure_ignored", "a task goes on however often its runs fail";
+            GoneNotPausing, "gone_not_pausing", "a task whose receiver is gone (410) goes on";
+            DeadlineIgnored, "deadline_ignored", "attempts go on beyond their run's deadline";
+            SignatureWrong, "signature_wrong", "webhooks are signed with something else than the secret";
+            RetryAfterIgnored, "retry_after_ignored", "an attempt is tried again before its receiver wanted it";
+            CancelledIsRefused, "cancelled_is_refused", "a cancel that was made and cannot be read is answered as a refusal";
+            ResignedGoesOn, "resigned_goes_on", "a leader that hands leadership over goes on delivering";
+            AnyLeaderBefore, "any_leader_before", "who was seen to lead last counts as the leader before, whatever its term";
         }
     }
 

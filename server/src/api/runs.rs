@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use campanile_model::api::{LedgerLineView, LedgerView, Page, RunView};
-use campanile_model::{Code, Command, OccurrenceId, Reply, RunId, RunState, Timestamp};
+use campanile_model::{Code, Command, OccurrenceId, Reply, RunId, RunState, Timestamp, planted};
 use campanile_raft::Lane;
 use campanile_store::{LedgerLine, LedgerQuery, RunQuery, View};
 use serde::Deserialize;
@@ -98,7 +98,8 @@ pub async fn cancel(State(api): State<Api>, Segments(path): Segments<RunPath>) -
         _ => {
             // The run is cancelled by now: that it cannot be read is no refusal.
             let read = api.barrier(Consistency::Linearizable).await;
-            read.map_err(|_| ApiError::new(Code::OutcomeUnknown, "the run was to be cancelled and cannot be read"))?;
+            let code = if planted!(CancelledIsRefused) { Code::NoLeader } else { Code::OutcomeUnknown };
+            read.map_err(|_| ApiError::new(code, "the run was to be cancelled and cannot be read"))?;
             Ok(Json(run_view(&api.view(), run)?))
         }
     }

@@ -40,6 +40,7 @@ mod no_lost_fire;
 mod no_stale_send;
 mod nothing_after_the_end;
 mod operations;
+mod operators;
 mod overlap;
 mod raft_order;
 mod remaining_fires;
@@ -103,6 +104,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("catch_up", catch_up::check),
     ("liveness", liveness::check),
     ("majority_serves", majority_serves::check),
+    ("operators", operators::check),
     ("no_crash", no_crash::check),
 ];
 
