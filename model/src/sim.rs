@@ -246,6 +246,15 @@ mod simulated {
             FilterPasses, "filter_passes", "a list of runs of one state has runs of the others in it";
             ListIsStale, "list_is_stale", "a list of tasks is answered from what the node has";
             PreviewWithoutJitter, "preview_without_jitter", "a preview forgets the jitter";
+            RemovalNotMade, "removal_not_made", "the removal of a node is acknowledged and not made";
+            PauseOnFailureIgnored, "pause_on_failure_ignored", "a task goes on however often its runs fail";
+            GoneNotPausing, "gone_not_pausing", "a task whose receiver is gone (410) goes on";
+            DeadlineIgnored, "deadline_ignored", "attempts go on beyond their run's deadline";
+            SignatureWrong, "signature_wrong", "webhooks are signed with something else than the secret";
+            RetryAfterIgnored, "retry_after_ignored", "an attempt is tried again before its receiver wanted it";
+            CancelledIsRefused, "cancelled_is_refused", "a cancel that was made and cannot be read is answered as a refusal";
+            ResignedGoesOn, "resigned_goes_on", "a leader that hands leadership over goes on delivering";
+            AnyLeaderBefore, "any_leader_before", "who was seen to lead last counts as the leader before, whatever its term";
         }
     }
 

@@ -537,7 +537,7 @@ impl Inner {
 
     async fn hand_over(&self, to: NodeId) -> Result<(), Fatal<TypeConfig>> {
         let term = self.leadership.borrow().term;
-        self.state().resigned = Some(term);
+        self.state().resigned = Some(term).filter(|_| !planted!(ResignedGoesOn));
         self.raft.trigger().transfer_leader(to.0).await
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{Command, NodeId};
+use campanile_model::{Command, NodeId, planted};
 use campanile_store::Store;
 use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
@@ -189,6 +189,9 @@ impl Inner {
         if !self.is_remembered(node)? {
             // First, so that it is remembered whatever happens to this leader in between.
             self.remember(node).await?;
+        }
+        if planted!(RemovalNotMade) {
+            return Ok(());
         }
         let change = if self.is_voter(node) {
             ChangeMembers::RemoveVoters(BTreeSet::from([node.0]))

@@ -8,7 +8,7 @@ use openraft::vote::RaftLeaderId;
 
 use crate::identity::ClusterId;
 use crate::node::Node;
-use crate::types::{LogId, PeerNode};
+use crate::types::{LogId, PeerNode, term_of};
 
 /// The cluster as this node sees it. What only the leader knows is absent on other nodes.
 #[derive(Clone, Debug)]
@@ -30,6 +30,10 @@ pub struct Status {
     /// Index of the last entry purged from its log.
     pub purged: u64,
     pub nodes: Vec<NodeStatus>,
+    /// Term and index of the entry that made them members.
+    pub members_since: (u64, u64),
+    /// Whether of two sets of voters a majority of each is needed.
+    pub joint: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -73,6 +77,8 @@ impl Node {
         let answering = self.beats.answering_leader();
         let leader = answering.map(|leader| leader.0);
         let voters: Vec<u64> = membership.voter_ids().collect();
+        let members_since = *metrics.membership_config.log_id();
+        let members_since = members_since.map_or((0, 0), |id| (term_of(&id), id.index));
         let heard = self.beats.heard();
         let now = self.clock.instant();
         let us = self.identity.node();
@@ -118,6 +124,8 @@ impl Node {
             snapshot: index(metrics.snapshot),
             purged: index(metrics.purged),
             nodes: membership.nodes().map(|(id, node)| status_of(*id, node)).collect(),
+            members_since,
+            joint: membership.get_joint_config().len() > 1,
         }
     }
 }

@@ -307,6 +307,8 @@ mod tests {
             snapshot: 30,
             purged: 20,
             nodes: vec![node(1, Some(0)), node(2, Some(5)), node(3, None)],
+            members_since: (1, 1),
+            joint: false,
         };
         let metrics = Metrics::default();
         metrics.show_status(NodeId(1), &status);

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use campanile_model::api::{LedgerLineView, LedgerView, Page, RunView};
-use campanile_model::{Code, Command, OccurrenceId, Reply, RunId, RunState, Timestamp};
+use campanile_model::{Code, Command, OccurrenceId, Reply, RunId, RunState, Timestamp, planted};
 use campanile_raft::Lane;
 use campanile_store::{LedgerLine, LedgerQuery, RunQuery, View};
 use serde::Deserialize;
@@ -97,7 +97,10 @@ pub async fn cancel(State(api): State<Api>, Segments(path): Segments<RunPath>) -
         Reply::Rejected(rejection) => Err(rejection.into()),
         _ => {
             // The run is cancelled by now: that it cannot be read is no refusal.
-            let unread = |_| ApiError::new(Code::OutcomeUnknown, "the run was to be cancelled and cannot be read");
+            let unread = |_| {
+                let code = if planted!(CancelledIsRefused) { Code::NoLeader } else { Code::OutcomeUnknown };
+                ApiError::new(code, "the run was to be cancelled and cannot be read")
+            };
             api.barrier(Consistency::Linearizable).await.map_err(unread)?;
             // It may have gone since, with its task.
             Ok(Json(run_view(&api.view(), run).map_err(unread)?))

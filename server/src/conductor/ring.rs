@@ -200,7 +200,8 @@ pub(crate) fn retry(
         tracing::error!(%run, task = %row.task, "a run's version is gone; its retry expires");
         return Ok(Some(AttemptLine { run, expected: token, action: AttemptAction::Expire }));
     };
-    let expired = spec.deadline.is_some_and(|deadline| now.since(row.fired_at) > deadline);
+    let expired =
+        spec.deadline.is_some_and(|deadline| now.since(row.fired_at) > deadline) && !planted!(DeadlineIgnored);
     let action = if expired { AttemptAction::Expire } else { AttemptAction::Retry };
     context.metrics.retries.inc();
     Ok(Some(AttemptLine { run, expected: token, action }))

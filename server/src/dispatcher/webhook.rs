@@ -131,7 +131,8 @@ impl WebhookClient {
         let id = run.occurrence().to_string();
         let timestamp = self.clock.now().as_millis().div_euclid(1000).to_string();
         if let Some(secret) = target.signing_secret.as_deref().or(self.default_secret.as_deref()) {
-            let signature = sign(secret, &id, &timestamp, &body)?;
+            let stamped = if planted!(SignatureWrong) { "0" } else { &timestamp };
+            let signature = sign(secret, &id, stamped, &body)?;
             set(headers, "webhook-signature", &signature);
         }
         set(headers, "webhook-id", &id);
@@ -159,7 +160,12 @@ impl WebhookClient {
             return Ended { result: Outcome::Failed, status: Some(status), error };
         }
         let asked = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-            .then(|| headers.get(RETRY_AFTER).and_then(|value| retry_after(value, self.clock.now())))
+            .then(|| {
+                headers
+                    .get(RETRY_AFTER)
+                    .filter(|_| !planted!(RetryAfterIgnored))
+                    .and_then(|value| retry_after(value, self.clock.now()))
+            })
             .flatten();
         self.retry_or(attempt, Outcome::Failed, Some(status), asked, error)
     }
@@ -181,7 +187,8 @@ impl WebhookClient {
         }
         let draw = self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64();
         let delay = backoff::delay(retry, attempt.run.attempt, draw, asked);
-        let deadline = spec.deadline.map(|deadline| attempt.run.fired_at.saturating_add(deadline));
+        let deadline = spec.deadline.filter(|_| !planted!(DeadlineIgnored));
+        let deadline = deadline.map(|deadline| attempt.run.fired_at.saturating_add(deadline));
         if deadline.is_some_and(|deadline| self.clock.now().saturating_add(delay) > deadline) {
             return Ended { result: last, status, error: format!("{error}; the run's deadline leaves no retry") };
         }

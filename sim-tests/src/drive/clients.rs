@@ -61,7 +61,10 @@ impl Clients {
     /// One request to one node, never repeated; none where it is about what the client has not heard of. Of what has
     /// pages, as many requests as it wants pages, each to another node.
     async fn perform(&self, client: u32, node: NodeId, planned: Action) {
-        let Some(action) = self.resolved(client, node, planned).await else { return };
+        let action = match self.resolved(client, node, planned.clone()).await {
+            Ok(action) => action,
+            Err(reason) => return self.recorder.record(Event::NotSent { client, node, action: planned, reason }),
+        };
         let (mut op, mut token) = self.request(client, node, &action, None).await;
         let Some(page) = action.page() else { return };
         let nodes = self.nodes.keys().cycle().skip_while(|other| **other != node).skip(1);
@@ -93,30 +96,31 @@ impl Clients {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is really sent.
-    async fn resolved(&self, client: u32, node: NodeId, planned: Action) -> Option<Action> {
+    /// What is really sent, or why nothing is.
+    async fn resolved(&self, client: u32, node: NodeId, planned: Action) -> Result<Action, String> {
         let action = if planned.task_name() == Some(UNNAMED) {
-            let id = self.heard().unnamed.get(&client).cloned()?;
-            planned.of_task(id)
+            let id = self.heard().unnamed.get(&client).cloned();
+            planned.of_task(id.ok_or("the client has heard of no task without a name")?)
         } else {
             planned
         };
         match action {
-            Action::CancelRunOf { name } => Some(Action::CancelRun { run: self.run_of(node, name).await? }),
-            Action::GetRunOf { name } => Some(Action::GetRun { run: self.run_of(node, name).await? }),
-            action => Some(action),
+            Action::CancelRunOf { name } => Ok(Action::CancelRun { run: self.run_of(node, name).await? }),
+            Action::GetRunOf { name } => Ok(Action::GetRun { run: self.run_of(node, name).await? }),
+            action => Ok(action),
         }
     }
 
     /// One that a trigger's answer has told, once; else the newest in the list.
-    async fn run_of(&self, node: NodeId, name: String) -> Option<RunId> {
+    async fn run_of(&self, node: NodeId, name: String) -> Result<RunId, String> {
         let told = self.heard().runs.remove(&name);
-        if told.is_some() {
-            return told;
+        if let Some(told) = told {
+            return Ok(told);
         }
-        let to = connect(self.nodes.get(&node)?).ok()?;
-        let page = to.list_runs(&name, &RunQuery { limit: Some(1), ..RunQuery::default() }).await.ok()?;
-        page.items.first().map(|run| run.id)
+        let newest = RunQuery { limit: Some(1), ..RunQuery::default() };
+        let list = async { connect(self.nodes.get(&node).map_or("", String::as_str))?.list_runs(&name, &newest).await };
+        let page = list.await.map_err(|error: Error| format!("its runs were not listed: {error}"))?;
+        page.items.first().map(|run| run.id).ok_or_else(|| "the task has no run".to_owned())
     }
 
     fn hear(&self, client: u32, action: &Action, outcome: &Outcome) {

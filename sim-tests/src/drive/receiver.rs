@@ -85,9 +85,14 @@ impl Receiver {
             state.deliveries
         };
         let (head, body) = request.into_parts();
+        // A request that its sender broke off has not arrived: nobody could act on it.
         let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
-        let mut delivery = delivery(&head.headers, number, from).ok_or("a webhook without our headers")?;
-        delivery.request = Some(Box::new(as_it_came(&head, &body)));
+        let request = Box::new(as_it_came(&head, &body));
+        let Some(mut delivery) = delivery(&head.headers, number, from) else {
+            self.recorder.record(Event::Stray { node: from, request });
+            return Err("a webhook without our headers".into());
+        };
+        delivery.request = Some(request);
         self.recorder.record(Event::Deliver(delivery));
         match answer {
             Answer::Silence => std::future::pending().await,
@@ -139,7 +144,8 @@ fn endless_head() -> Result<Response<AnswerBody>, String> {
     Ok(response)
 }
 
-/// When the request was sent, in seconds since 1970, by the sender's clock.
+/// When the request was sent, in seconds since 1970, by the sender's clock. Whether that header is right is
+/// `delivery_content`'s business.
 fn sent_at(headers: &HeaderMap) -> i64 {
     headers.get("webhook-timestamp").and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
 }

@@ -10,6 +10,7 @@ use campanile_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::operator::{Members, Told, Wanted};
 use super::paging::{LedgerFilter, Paging, TaskFilter};
 use crate::plan::{Bounds, PlannedFault};
 
@@ -118,6 +119,32 @@ pub enum Event {
         op: u64,
         outcome: Outcome,
     },
+    /// A planned request that was not sent, because nobody could say what it would have been about.
+    NotSent {
+        client: u32,
+        node: NodeId,
+        action: Action,
+        reason: String,
+    },
+
+    /// An operator asks a node for a change. All tries of one change have its number.
+    Ask {
+        call: u64,
+        change: u64,
+        node: NodeId,
+        wanted: Wanted,
+    },
+    /// What came of it. A call without it is as one with `unknown`.
+    Told {
+        call: u64,
+        answer: Told,
+    },
+    /// The operator does not try this change again: it is not made, as far as he knows.
+    GaveUp {
+        change: u64,
+    },
+    /// The members as a node knows them, whenever that changes.
+    Members(Members),
 
     /// A log entry, when the first node applied it. `time` is the stamp of the leader that proposed it.
     Entry {
@@ -174,6 +201,11 @@ pub enum Event {
 
     /// A webhook arrives at the receiver.
     Deliver(Delivery),
+    /// A webhook arrives that does not say what it is about.
+    Stray {
+        node: NodeId,
+        request: Box<Request>,
+    },
     /// The receiver answers it.
     Answer {
         delivery: u64,
@@ -227,6 +259,12 @@ pub enum Event {
     FinalState {
         node: NodeId,
         read: FinalRead,
+    },
+    /// A node did not tell an observer what it was asked for.
+    Untold {
+        node: NodeId,
+        what: String,
+        error: String,
     },
     /// The highest that a bounded thing has been.
     Bound {

@@ -1,16 +1,18 @@
 //! What happened, as data: JSON lines, a header first, then events in the order of true time.
 //!
 //! A history is complete in itself: a newer checker can judge an old one. It holds three kinds of facts. What clients
-//! and receivers saw (`invoke`, `return`, `deliver`, `answer`) every source has. What the log did (`entry`, `task`,
-//! `run`, `lapse`, `node_row`, `apply`, `raft`) the simulator has. The state in the end (`final_*`) both have, read
+//! and receivers and operators saw (`invoke`, `return`, `deliver`, `answer`, `ask`, `told`) every source has. What the log
+//! did (`entry`, `task`, `run`, `lapse`, `node_row`, `apply`, `raft`, `members`) the simulator has. The state in the end (`final_*`) both have, read
 //! through the API of a converged cluster. A checker that needs facts a source does not have says so instead of passing.
 
 pub mod event;
 mod file;
+mod operator;
 mod paging;
 
 pub use event::*;
 pub use file::{FileError, read, write};
+pub use operator::{Members, Told, Wanted};
 pub use paging::{LedgerFilter, Paging, TaskFilter};
 
 use crate::verdict::Verdict;

@@ -1,5 +1,5 @@
 //! What a receiver gets is what the run's version says: method, path and query, the target's own headers, the body, its
-//! type, and nothing else but the headers that are documented; those say of the attempt what the row says that handed it
+//! type, and nothing else but the headers that are documented, none of which is missing; those say of the attempt what the row says that handed it
 //! out; `webhook-timestamp` is when it was sent; and the signature is Standard Webhooks', with the version's secret,
 //! else the nodes'.
 
@@ -23,6 +23,12 @@ pub fn check(facts: &Facts) -> Finding {
     let mut report = Report::new("delivery_content");
     let secrets = Secrets::gather(facts);
     let clocks = wrong_clocks(facts);
+    for timed in &facts.history.events {
+        if let Event::Stray { node, request } = &timed.event {
+            let (method, path) = (&request.method, &request.path);
+            report.violated(timed.t, format!("node {node} sent {method} {path}, which does not say of what attempt"));
+        }
+    }
     for run in facts.runs.values() {
         for delivered in &run.deliveries {
             let row = run.handed_out(delivered.it.token);
@@ -346,6 +352,12 @@ mod tests {
         refuses(NAME, header("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
         refuses(NAME, changed_to(|request| drop(request.headers.remove("webhook-signature"))));
         refuses(NAME, changed_to(|request| drop(request.headers.remove("content-type"))));
+    }
+
+    #[test]
+    fn a_request_says_what_it_is_about() {
+        let stray = Event::Stray { node: NodeId(1), request: Box::new(request(&fired(5, 10), 10)) };
+        refuses(NAME, delivered(|_| {}).event(stray));
     }
 
     #[test]

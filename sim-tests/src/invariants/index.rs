@@ -211,6 +211,8 @@ pub struct Facts<'h> {
     specs: BTreeMap<(TaskId, u32), &'h TaskSpec>,
     /// What may delay a fire.
     pub troubles: Spans,
+    /// The same without the changes that operators ask for.
+    pub mishaps: Spans,
     /// What may delay or hide a delivery: receivers that are not there or do not answer, and slow networks.
     pub receiver_troubles: Spans,
     /// What may delay or lose what nodes and receivers send each other, or make a node's clock measure wrongly.
@@ -241,6 +243,7 @@ impl<'h> Facts<'h> {
             replicas: BTreeMap::new(),
             specs: BTreeMap::new(),
             troubles: Spans::default(),
+            mishaps: Spans::default(),
             receiver_troubles: Spans::default(),
             link_troubles: Spans::default(),
             wrong_clocks: Vec::new(),
@@ -312,6 +315,12 @@ impl<'h> Facts<'h> {
     pub fn is_calm(&self, from: u64, to: u64) -> bool {
         let from = from.saturating_sub(self.bound());
         !self.troubles.touch(from, to) && !self.link_troubles.touch(from, to)
+    }
+
+    /// Whether in that time, and for a whole bound before it, nothing was wrong but what operators asked for.
+    pub fn is_healthy(&self, from: u64, to: u64) -> bool {
+        let from = from.saturating_sub(self.bound());
+        !self.mishaps.touch(from, to) && !self.link_troubles.touch(from, to)
     }
 
     /// Whether what a node and a receiver sent each other in that time arrived soon, and was timed by a right clock.
@@ -427,6 +436,13 @@ impl<'h> Facts<'h> {
             Event::FinalState { read, .. } => self.final_read = Some((t, read)),
             // A reset is no answer, and what is not answered is so already.
             Event::Reset { .. }
+            | Event::NotSent { .. }
+            | Event::Ask { .. }
+            | Event::Told { .. }
+            | Event::GaveUp { .. }
+            | Event::Members(_)
+            | Event::Stray { .. }
+            | Event::Untold { .. }
             | Event::Links { .. }
             | Event::Rows(_)
             | Event::Lapse { .. }
@@ -441,7 +457,7 @@ impl<'h> Facts<'h> {
         match what {
             NodeEvent::Started | NodeEvent::Resumed => {
                 if let Some(from) = building.down.remove(&node) {
-                    self.troubles.add(Span { from, to: t });
+                    self.nodes_trouble(Span { from, to: t });
                 }
             }
             NodeEvent::Killed | NodeEvent::PowerCut | NodeEvent::Stopped { .. } | NodeEvent::Paused => {
@@ -461,14 +477,21 @@ impl<'h> Facts<'h> {
         self.replicas.entry(node).or_default().push(At { t, it });
     }
 
+    fn nodes_trouble(&mut self, span: Span) {
+        self.troubles.add(span);
+        self.mishaps.add(span);
+    }
+
     fn trouble(&mut self, fault: &str, span: Span) {
         // An answer now and then that is wrong or late holds up its own run only, and no longer than its timeout.
         if fault == "receiver_moody" {
             return;
         }
         let receiver = fault.starts_with("receiver_");
-        if !receiver {
+        if matches!(fault, "add_node" | "remove_node" | "transfer_leader") {
             self.troubles.add(span);
+        } else if !receiver {
+            self.nodes_trouble(span);
         }
         // Cuts between nodes leave the way to receivers open.
         let link = matches!(fault, "loss" | "delay" | "clog" | "pause" | "clock_drift");
@@ -487,12 +510,14 @@ impl<'h> Facts<'h> {
             self.trouble(name, Span { from: *from, to: end });
         }
         for from in building.down.values() {
-            self.troubles.add(Span { from: *from, to: end });
+            self.nodes_trouble(Span { from: *from, to: end });
         }
-        if let Some(healed) = self.healed {
-            self.troubles.end_by(healed);
+        for troubles in [&mut self.troubles, &mut self.mishaps] {
+            if let Some(healed) = self.healed {
+                troubles.end_by(healed);
+            }
+            troubles.settle();
         }
-        self.troubles.settle();
         self.receiver_troubles.settle();
         self.link_troubles.settle();
         // The log's order is the truth, whatever the order in which it was seen.

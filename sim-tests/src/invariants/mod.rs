@@ -41,6 +41,7 @@ mod no_lost_fire;
 mod no_stale_send;
 mod nothing_after_the_end;
 mod operations;
+mod operators;
 mod overlap;
 mod raft_order;
 mod reads;
@@ -112,6 +113,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("liveness", liveness::check),
     ("majority_serves", majority_serves::check),
     ("serves_in_calm", serves_in_calm::check),
+    ("operators", operators::check),
     ("no_crash", no_crash::check),
 ];
 

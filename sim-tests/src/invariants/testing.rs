@@ -465,6 +465,22 @@ impl Script {
         self.returned(op, Outcome::Written { task })
     }
 
+    /// An operator asks a node for a change.
+    pub fn ask(self, call: u64, change: u64, node: u64, wanted: Wanted) -> Self {
+        self.event(Event::Ask { call, change, node: NodeId(node), wanted })
+    }
+
+    pub fn told(self, call: u64, answer: Told) -> Self {
+        self.event(Event::Told { call, answer })
+    }
+
+    /// A node knows of the voters that the entry `index` of term 1 made.
+    pub fn members(self, node: u64, index: u64, voters: &[u64]) -> Self {
+        let voters = voters.iter().copied().map(NodeId).collect();
+        let (node, term, joint, learners) = (NodeId(node), 1, false, Vec::new());
+        self.event(Event::Members(Members { node, term, index, joint, voters, learners }))
+    }
+
     pub fn triggered(self, op: u64, row: &RunRow) -> Self {
         self.returned(op, Outcome::Triggered { triggered: Triggered { run: row.run, occurrence_id: row.occurrence } })
     }
@@ -569,6 +585,8 @@ pub fn long(fires: u64) -> History {
     let mut script = Script::new()
         .started(1)
         .started(2)
+        .started(3)
+        .members(1, 1, &[1, 2, 3])
         .raft(1, 1, |state| (state.leads, state.voted_for) = (true, Some(NodeId(1))))
         .node(1, NodeEvent::Leads { term: 1 })
         .at(100)
@@ -642,6 +660,8 @@ pub fn long(fires: u64) -> History {
     script = script.snapshot(1, last).snapshot(3, last).digest(1, last, "d").digest(3, last, "d");
     script = script.rows(last, |rows| rows.tasks[0].fired = fires);
     let whole = Event::FinalState { node: NodeId(1), read: FinalRead::Whole };
+    // It leads already.
+    script = script.ask(1, 1, 2, Wanted::TransferLeader { to: NodeId(1) }).told(1, Told::Done);
     script.bound("queue", 1, 10).healed().converged().final_task(1, |_| {}).event(whole).done()
 }
 

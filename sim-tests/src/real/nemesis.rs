@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::machines::Machines;
 use super::site::Site;
 use super::watch::Watch;
-use crate::drive::clients::connect;
+use crate::drive::operators::Operators;
 use crate::drive::receiver::{Mood, Receiver};
 use crate::drive::recorder::Recorder;
 use crate::history::Event;
@@ -52,6 +52,7 @@ pub struct Nemesis<'s> {
     watch: Watch,
     receiver: Receiver,
     recorder: Recorder,
+    operators: Operators,
     plan: Vec<PlannedFault>,
     rng: SmallRng,
     active: BTreeMap<usize, Active>,
@@ -77,8 +78,26 @@ impl<'s> Nemesis<'s> {
         plan: Vec<PlannedFault>,
         rng: SmallRng,
     ) -> Self {
+        // No node joins or leaves here, so nobody needs to know where its peers would look for it.
+        let operators = Operators::new(recorder.clone(), |_| String::new());
         let (active, cuts, agenda, planned, lost, missed, said) = Default::default();
-        Self { machines, site, watch, receiver, recorder, plan, rng, active, cuts, agenda, planned, lost, missed, said }
+        Self {
+            machines,
+            site,
+            watch,
+            receiver,
+            recorder,
+            operators,
+            plan,
+            rng,
+            active,
+            cuts,
+            agenda,
+            planned,
+            lost,
+            missed,
+            said,
+        }
     }
 
     pub fn leader(&self) -> Option<NodeId> {
@@ -128,10 +147,11 @@ impl<'s> Nemesis<'s> {
     /// Nodes whose state is asked for at one index have the same, or a replica has gone astray.
     pub async fn record_digests(&self, nodes: &[NodeId]) {
         for node in nodes {
-            // One that does not answer has nothing to compare.
-            if let Ok(digest) = self.machines.client(*node).digest().await {
-                self.recorder.record(Event::Digest { node: *node, index: digest.index, digest: digest.digest });
-            }
+            let (node, told) = (*node, self.machines.client(*node).digest().await);
+            self.recorder.record(match told {
+                Ok(digest) => Event::Digest { node, index: digest.index, digest: digest.digest },
+                Err(error) => Event::Untold { node, what: "its digest".into(), error: error.to_string() },
+            });
         }
     }
 
@@ -310,14 +330,11 @@ impl<'s> Nemesis<'s> {
                 nodes.into_iter().try_for_each(|node| disks.fill(node))?;
             }
             Fault::TransferLeader => {
-                let leader = self.leader().and_then(|leader| self.machines.apis().remove(&leader));
+                // Both were there a moment ago, when the fault was found to strike.
+                let leader = self.leader().and_then(|leader| self.machines.apis().remove_entry(&leader));
                 if let (Some(leader), Some(to)) = (leader, nodes.first().copied()) {
-                    tokio::spawn(async move {
-                        if let Ok(client) = connect(&leader) {
-                            // It may fail: then leadership stays.
-                            let _ = client.transfer_leader(to).await;
-                        }
-                    });
+                    let operators = self.operators.clone();
+                    tokio::spawn(async move { operators.hand_over(leader, to).await });
                 }
             }
             Fault::ReceiverHangs => self.receiver.set_mood(Mood::Hangs),

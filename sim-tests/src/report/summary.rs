@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::expectations;
-use crate::history::{Event, History, LeftOut, NodeEvent, Outcome, Source};
+use crate::history::{Event, History, LeftOut, NodeEvent, Outcome, Source, Told};
 use crate::order::Work;
 use crate::plan::Bounds;
 use crate::scenario::Pace;
@@ -32,6 +32,12 @@ pub struct Summary {
     pub lapsed: BTreeMap<String, u64>,
     pub deliveries: u64,
     pub operations: Outcomes,
+    /// Requests that were planned and not sent: nobody knew what they would have been about.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub not_sent: u64,
+    /// Calls of operators that ask for a change of members or of leadership.
+    #[serde(default, skip_serializing_if = "Outcomes::is_none")]
+    pub changes: Outcomes,
     pub elections: u64,
     /// Of scheduled fires, by the true clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,6 +86,21 @@ pub struct Outcomes {
     pub unknown: u64,
 }
 
+impl Outcomes {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Of so many calls: one that never returned is as one whose outcome is unknown.
+    fn complete(&mut self, calls: u64) {
+        self.unknown = calls.saturating_sub(self.done + self.refused);
+    }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FindingLine {
     pub name: String,
@@ -112,6 +133,8 @@ impl Summary {
             lapsed: BTreeMap::new(),
             deliveries: 0,
             operations: Outcomes::default(),
+            not_sent: 0,
+            changes: Outcomes::default(),
             elections: 0,
             worst_lateness_ms: None,
             faults: BTreeMap::new(),
@@ -125,13 +148,17 @@ impl Summary {
     }
 
     fn count(&mut self, history: &History) {
-        let mut invoked: u64 = 0;
+        let (mut invoked, mut asked) = (0, 0);
         for timed in &history.events {
             match &timed.event {
                 Event::Invoke { .. } => invoked += 1,
                 Event::Return { outcome: Outcome::Refused { .. }, .. } => self.operations.refused += 1,
                 Event::Return { outcome: Outcome::Unknown { .. }, .. } => {}
                 Event::Return { .. } => self.operations.done += 1,
+                Event::NotSent { .. } => self.not_sent += 1,
+                Event::Ask { .. } => asked += 1,
+                Event::Told { answer: Told::Done, .. } => self.changes.done += 1,
+                Event::Told { answer: Told::Refused { .. }, .. } => self.changes.refused += 1,
                 Event::Lapse { count, reason, .. } => *self.lapsed.entry(word(reason)).or_default() += count,
                 Event::Deliver(_) => self.deliveries += 1,
                 Event::FaultBegins { planned, .. } => {
@@ -142,8 +169,8 @@ impl Summary {
                 _ => {}
             }
         }
-        // One that never returned is as one whose outcome is unknown.
-        self.operations.unknown = invoked.saturating_sub(self.operations.done + self.operations.refused);
+        self.operations.complete(invoked);
+        self.changes.complete(asked);
         let fires = expectations::fires(history);
         self.fired = fires.len() as u64;
         self.worst_lateness_ms = fires.iter().map(|(t, row)| expectations::lateness_ms(history, *t, row)).max();

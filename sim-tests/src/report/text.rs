@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{Judgement, Summary};
+use super::{Judgement, Outcomes, Summary};
 use crate::history::{LeftOut, Source};
 use crate::scenario::Pace;
 
@@ -58,12 +58,11 @@ fn write(summary: &Summary, out: &mut String) -> std::fmt::Result {
         writeln!(out, "  not fired   {}", counted(&summary.lapsed))?;
     }
     writeln!(out, "  delivered   {}", summary.deliveries)?;
-    let operations = &summary.operations;
-    writeln!(
-        out,
-        "  operations  {} done, {} refused, {} unknown",
-        operations.done, operations.refused, operations.unknown
-    )?;
+    let not_sent = if summary.not_sent == 0 { String::new() } else { format!(", {} not sent", summary.not_sent) };
+    writeln!(out, "  operations  {}{not_sent}", outcomes(&summary.operations))?;
+    if summary.changes != Outcomes::default() {
+        writeln!(out, "  changes     {}", outcomes(&summary.changes))?;
+    }
     writeln!(out, "  leaders     {}", summary.elections)?;
     let faults = if summary.faults.is_empty() { "none".into() } else { counted(&summary.faults) };
     writeln!(out, "  faults      {faults}")?;
@@ -97,6 +96,10 @@ fn write(summary: &Summary, out: &mut String) -> std::fmt::Result {
         first.t as f64 / 1e6
     )?;
     summary.facts.replay.as_ref().map_or(Ok(()), |replay| writeln!(out, "Again:  {replay}"))
+}
+
+fn outcomes(of: &Outcomes) -> String {
+    format!("{} done, {} refused, {} unknown", of.done, of.refused, of.unknown)
 }
 
 fn seconds(ms: u64) -> f64 {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Summary;
 use crate::expectations::{fires, lateness_ms};
-use crate::history::{Event, History, NodeEvent, Outcome};
+use crate::history::{Action, Event, History, NodeEvent, Outcome, Told};
 use crate::verdict::Violation;
 
 /// Messages are drawn this long before the first violation and after it, in microseconds.
@@ -323,14 +323,12 @@ fn bands(history: &History, end: u64) -> Vec<Band> {
 
 fn operations(history: &History, end: u64) -> Vec<Operation> {
     let mut operations: Vec<Operation> = Vec::new();
-    let mut open: BTreeMap<u64, usize> = BTreeMap::new();
+    let (mut open, mut asked): (BTreeMap<u64, usize>, BTreeMap<u64, usize>) = Default::default();
     for timed in &history.events {
         match &timed.event {
             Event::Invoke { op, client, node, action } => {
                 open.insert(*op, operations.len());
-                let action = serde_json::to_value(action).unwrap_or_default();
-                let subject = action["name"].as_str().or(action["run"].as_str()).unwrap_or_default();
-                let what = format!("client {client}: {} {subject}", action["do"].as_str().unwrap_or_default());
+                let what = format!("client {client}: {}", told(action));
                 operations.push(Operation { t: timed.t, to: end, node: *node, what, outcome: "unknown" });
             }
             Event::Return { op, outcome } => {
@@ -346,10 +344,38 @@ fn operations(history: &History, end: u64) -> Vec<Operation> {
                     }
                 }
             }
+            Event::NotSent { client, node, action, reason } => {
+                let what = format!("client {client}: {} → not sent: {reason}", told(action));
+                operations.push(Operation { t: timed.t, to: timed.t, node: *node, what, outcome: "unknown" });
+            }
+            Event::Ask { call, node, wanted, .. } => {
+                asked.insert(*call, operations.len());
+                let what = format!("operator: {wanted}");
+                operations.push(Operation { t: timed.t, to: end, node: *node, what, outcome: "unknown" });
+            }
+            Event::Told { call, answer } => {
+                if let Some(operation) = asked.remove(call).map(|place| &mut operations[place]) {
+                    operation.to = timed.t;
+                    operation.what += &format!(" → {answer}");
+                    operation.outcome = match answer {
+                        Told::Done => "done",
+                        Told::Refused { .. } => "refused",
+                        Told::Unknown { .. } => "unknown",
+                    };
+                }
+            }
             _ => {}
         }
     }
     operations
+}
+
+/// What a request asks for, and of what.
+fn told(action: &Action) -> String {
+    // An action is plain data: it always becomes JSON.
+    let action = serde_json::to_value(action).unwrap_or_default();
+    let subject = action["name"].as_str().or(action["run"].as_str()).unwrap_or_default();
+    format!("{} {subject}", action["do"].as_str().unwrap_or_default())
 }
 
 /// Those around the failure; where nothing failed, the first ones.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use campanile_model::{NodeId, bound};
-use campanile_raft::{Clock, Limits, Replica, ReplicaConfig, SnapshotPolicy, Timing};
+use campanile_raft::{Clock, Limits, Replica, ReplicaConfig, Role, SnapshotPolicy, Status, Timing};
 use campanile_server::{Node, NodeConfig};
 use campanile_store::Census;
 use campanile_store::engine::MemDisk;
@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use super::observe::Names;
 use super::standstill;
 use crate::drive::recorder::Recorder;
-use crate::history::{Event, NodeEvent, RaftState, Rows, TaskRows};
+use crate::history::{Event, Members, NodeEvent, RaftState, Rows, TaskRows};
 use crate::scenario::Pace;
 
 /// How often a node's Raft state is looked at; at coarse pace, once in a minute.
@@ -414,10 +414,22 @@ fn rows(node: NodeId, index: u64, census: Census) -> Rows {
     Rows { node, index, tasks: tasks.collect(), runs, first_key, first_timer }
 }
 
+fn untold(node: NodeId, what: &str, error: &impl ToString) -> Event {
+    Event::Untold { node, what: what.to_owned(), error: error.to_string() }
+}
+
+/// Whoever votes, and whoever does not yet.
+fn members(node: NodeId, status: &Status) -> Members {
+    let (learners, voters): (Vec<_>, Vec<_>) = status.nodes.iter().partition(|member| member.role == Role::Learner);
+    let ids = |of: Vec<&campanile_raft::NodeStatus>| of.into_iter().map(|member| member.id).collect();
+    let (term, index) = status.members_since;
+    Members { node, term, index, joint: status.joint, voters: ids(voters), learners: ids(learners) }
+}
+
 /// Says how the node is, as often as it changes.
 async fn look(replica: Replica, recorder: Recorder, seen: Arc<Mutex<BTreeMap<NodeId, Seen>>>, every: Duration) {
     let node = replica.node_id();
-    let mut said = None;
+    let (mut said, mut said_members) = (None, None);
     let mut led = 0;
     let (mut digested, mut digest_at) = (0, DIGEST_AFTER);
     for round in 1_u32.. {
@@ -452,23 +464,28 @@ async fn look(replica: Replica, recorder: Recorder, seen: Arc<Mutex<BTreeMap<Nod
             recorder.record(Event::Raft(state.clone()));
             said = Some(state);
         }
+        let members = members(node, &status);
+        if said_members.as_ref() != Some(&members) {
+            recorder.record(Event::Members(members.clone()));
+            said_members = Some(members);
+        }
         if leadership.ready && led != leadership.term {
             led = leadership.term;
             recorder.record(Event::Node { node, what: NodeEvent::Leads { term: led } });
         }
-        // A node whose disk fails says so by ending.
-        if round % COUNT_EVERY == 0
-            && leadership.ready
-            && let Ok(census) = view.census()
-        {
-            recorder.record(Event::Rows(rows(node, view.index(), census)));
+        if round % COUNT_EVERY == 0 && leadership.ready {
+            recorder.record(match view.census() {
+                Ok(census) => Event::Rows(rows(node, view.index(), census)),
+                Err(error) => untold(node, "its rows", &error),
+            });
         }
         if round >= digest_at && view.index() != digested {
             digested = view.index();
             digest_at = round + DIGEST_AFTER.max(round / 20);
-            if let Ok(digest) = view.digest() {
-                recorder.record(Event::Digest { node, index: digested, digest: digest.to_string() });
-            }
+            recorder.record(match view.digest() {
+                Ok(digest) => Event::Digest { node, index: digested, digest: digest.to_string() },
+                Err(error) => untold(node, "its digest", &error),
+            });
         }
         tokio::time::sleep(every).await;
     }

@@ -30,7 +30,7 @@ use crate::drive::draw;
 use crate::drive::final_state;
 use crate::drive::receiver::Receiver;
 use crate::drive::recorder::Recorder;
-use crate::history::{Event, FORMAT, Header, History, Message, Source, Timed};
+use crate::history::{Event, FORMAT, Header, History, LeftOut, Message, Source, Timed};
 use crate::order::{Order, Simulated, Work};
 use crate::plan::{DrawnPlan, PlannedOperation};
 use crate::scenario::{Pace, Scenario};
@@ -46,6 +46,7 @@ use observe::Names;
 pub fn simulate(order: &Order) -> Simulated {
     let order = order.clone();
     // What the nodes log goes to standard error, if it is asked for by RUST_LOG. It does not touch the trace.
+    // If it was set up already it stays as it is.
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().try_init().ok();
     // The plan is drawn here, so that the thread makes the same hash maps whether its plan was drawn or written by hand.
@@ -71,7 +72,7 @@ fn simulate_here(order: &Order, scenario: Scenario, plan: DrawnPlan) -> Simulate
     let bounds = plan.bounds.clone();
     let clock_error_ms = draw::clock_error_ms(&plan.faults);
     let allocated = allocator::allocations();
-    let Ran { events, messages, network_messages, simulated, disks } =
+    let Ran { events, messages, network_messages, simulated, disks, missed } =
         runtime.block_on(World::run(scenario.clone(), plan, webhook_secret.clone(), order.seed));
     let disk = |of: fn(&DiskWork) -> u64| disks.iter().map(of).sum();
     let work = Work {
@@ -98,7 +99,7 @@ fn simulate_here(order: &Order, scenario: Scenario, plan: DrawnPlan) -> Simulate
         lateness_bound_ms: lateness_bound(&scenario).0 as i64,
         bounds,
         webhook_secret,
-        left_out: Vec::new(),
+        left_out: missed,
     };
     let trace_hash = trace::trace_hash(&events, network_messages);
     Simulated { history: History { header, events }, messages, trace_hash, simulated, work }
@@ -135,6 +136,8 @@ struct Ran {
     simulated: Duration,
     /// Of every machine's disk.
     disks: Vec<DiskWork>,
+    /// Planned faults that struck nobody.
+    missed: Vec<LeftOut>,
 }
 
 impl World {
@@ -195,6 +198,7 @@ impl World {
             network_messages: madsim::net::NetSim::current().stat().msg_count,
             simulated: started.elapsed(),
             disks: nemesis.cluster.hosts.values().map(|host| host.disk.work()).collect(),
+            missed: nemesis.missed(),
         }
     }
 }
@@ -203,6 +207,7 @@ impl World {
 async fn read_final_state(nemesis: &mut Nemesis, recorder: &Recorder) {
     let machine = Handle::current().create_node().name("reader").ip(READER).build();
     for _ in 0..FINAL_READS {
+        // Where nobody leads there is nobody to ask: node 0 does not answer, and that is told like any other failure.
         let node = nemesis.cluster.leader().unwrap_or_default();
         final_state::begin(node, recorder);
         let reading = machine.spawn(async move {
@@ -258,6 +263,11 @@ fn millis_of(micros: u64) -> Millis {
 
 fn api_address(node: NodeId) -> String {
     format!("10.0.0.{}:7701", node.0)
+}
+
+/// Where its peers look for it.
+fn peer_address(node: NodeId) -> String {
+    format!("10.0.0.{}:7801", node.0)
 }
 
 /// A client of one node that tries once.

@@ -12,16 +12,19 @@ use rand::seq::SliceRandom;
 use tokio::sync::mpsc;
 
 use super::cluster::{Cluster, Ended};
-use super::connect;
 use super::network::Network;
+use super::{api_address, peer_address};
+use crate::drive::operators::{Helper, Operators};
 use crate::drive::receiver::{Mood, Receiver};
 use crate::drive::recorder::Recorder;
-use crate::history::Event;
+use crate::history::{Event, LeftOut, Wanted};
 use crate::plan::{Fault, PlannedFault, RoleOf, Who, both_ways};
 
 const OPERATOR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 7, 1));
 /// Between the end of a node by itself and its restart.
 const RESTART: Duration = Duration::from_millis(1500);
+/// Why a fault strikes nobody.
+const NOBODY: &str = "there was no node to strike";
 
 /// A step of a fault: what is done now, and what later.
 enum Step {
@@ -50,6 +53,7 @@ pub struct Nemesis {
     network: Network,
     /// The machine operators sit at.
     operator: NodeHandle,
+    operators: Operators,
     receiver: Receiver,
     recorder: Recorder,
     endings: mpsc::UnboundedReceiver<Ended>,
@@ -62,6 +66,8 @@ pub struct Nemesis {
     lost: BTreeSet<NodeId>,
     /// The silent links as they were last recorded.
     silent: Vec<(NodeId, NodeId)>,
+    /// Planned faults that struck nobody, by kind and reason.
+    missed: BTreeMap<(&'static str, &'static str), u64>,
     over: bool,
 }
 
@@ -75,11 +81,13 @@ impl Nemesis {
     ) -> Self {
         let network = Network::usual();
         let operator = Handle::current().create_node().name("operator").ip(OPERATOR).build();
-        let (active, agenda, planned, lost, silent, over) = Default::default();
+        let operators = Operators::new(recorder.clone(), peer_address);
+        let (active, agenda, planned, lost, silent, missed, over) = Default::default();
         Self {
             cluster,
             network,
             operator,
+            operators,
             receiver,
             recorder,
             endings,
@@ -89,8 +97,19 @@ impl Nemesis {
             planned,
             lost,
             silent,
+            missed,
             over,
         }
+    }
+
+    /// Planned faults that struck nobody.
+    pub fn missed(&self) -> Vec<LeftOut> {
+        let left_out = |((fault, why), count): (&(&str, &str), &u64)| LeftOut {
+            fault: (*fault).to_owned(),
+            count: *count,
+            why: (*why).to_owned(),
+        };
+        self.missed.iter().map(left_out).collect()
     }
 
     /// Records which links are silent, if they have changed.
@@ -166,7 +185,7 @@ impl Nemesis {
     async fn step(&mut self, step: Step) {
         match step {
             Step::Begin(_) if self.over => {}
-            Step::Begin(id) => self.begin(id).await,
+            Step::Begin(id) => self.begin(id),
             Step::End(id) => self.end(id),
             Step::Again(id) => self.again(id),
             Step::Restart(node) => self.start(node),
@@ -202,15 +221,15 @@ impl Nemesis {
         }
     }
 
-    async fn begin(&mut self, id: usize) {
-        let planned = self.plan[id].clone();
+    /// Does a fault. Whom it struck; or why it struck nobody.
+    fn strike(&mut self, planned: &PlannedFault) -> Result<Active, &'static str> {
         let all: Vec<NodeId> = self.cluster.hosts.keys().copied().collect();
         let others = |node: NodeId| -> Vec<NodeId> { all.iter().copied().filter(|other| *other != node).collect() };
         let mut active = Active { planned: planned.clone(), nodes: Vec::new(), links: Vec::new(), down: Vec::new() };
-        let mut single = |nemesis: &Self, who: Who| -> Option<NodeId> {
-            let node = nemesis.find(who)?;
+        let mut single = |nemesis: &Self, who: Who| -> Result<NodeId, &'static str> {
+            let node = nemesis.find(who).ok_or(NOBODY)?;
             active.nodes.push(node);
-            Some(node)
+            Ok(node)
         };
         match &planned.fault {
             Fault::Partition { side } => {
@@ -227,28 +246,28 @@ impl Nemesis {
                     .collect();
             }
             Fault::Isolate { node } | Fault::Clog { node } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 active.links = both_ways(&[node], &others(node));
             }
             Fault::InboundCut { node } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 active.links = others(node).into_iter().map(|other| (other, node)).collect();
             }
             Fault::OutboundCut { node } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 active.links = others(node).into_iter().map(|other| (node, other)).collect();
             }
             Fault::PeerPortClosed { node } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 self.network.close(node);
             }
             Fault::WrongAddress { node } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 self.network.close(node);
                 self.cluster.move_peer_port(node, true);
             }
             Fault::LeaderInMinority | Fault::LeaderInMajority => {
-                let Some(leader) = self.cluster.leader() else { return };
+                let leader = self.cluster.leader().ok_or(NOBODY)?;
                 let mut rest = others(leader);
                 rest.shuffle(&mut rt::rng());
                 let quorum = all.len() / 2 + 1;
@@ -259,9 +278,7 @@ impl Nemesis {
                 active.nodes = side;
             }
             Fault::Flap { node, .. } => {
-                if single(self, *node).is_none() {
-                    return;
-                }
+                single(self, *node)?;
             }
             Fault::Swizzle { .. } => {
                 active.nodes = all.clone();
@@ -271,12 +288,12 @@ impl Nemesis {
             Fault::Delay { min, max } => self.network.delay(*min, *max),
             Fault::Replay { per_mille } => rt::links::set_replay(*per_mille),
             Fault::Kill { node } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 self.cluster.kill(node);
                 active.down.push(node);
             }
             Fault::PowerCut { node } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 self.cluster.power_cut(node);
                 active.down.push(node);
             }
@@ -290,16 +307,14 @@ impl Nemesis {
             Fault::RollingRestart { .. } => active.nodes = self.cluster.running(),
             Fault::RollingUpgrade { .. } => active.nodes = self.cluster.release(),
             Fault::RestartStorm { node, .. } => {
-                if single(self, *node).is_none() {
-                    return;
-                }
+                single(self, *node)?;
             }
             Fault::Pause { node } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 self.cluster.pause(node);
             }
             Fault::Terminate { node } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 self.cluster.terminate(node);
                 active.down.push(node);
             }
@@ -308,67 +323,64 @@ impl Nemesis {
                     Who::Node(node) => self.cluster.hosts.contains_key(node).then_some(*node),
                     Who::Role(_) => self.find(*node),
                 };
-                let Some(node) = named else { return };
+                let node = named.ok_or(NOBODY)?;
                 self.cluster.kill(node);
                 self.lost.insert(node);
                 active.nodes.push(node);
             }
             Fault::SlowDisk { node, sync } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 let span = sync.to_std();
                 self.cluster.hosts[&node].disk.set_sync_delay(move || Box::pin(tokio::time::sleep(span)));
             }
             Fault::FailSync { node } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 self.cluster.hosts[&node].disk.fail_next_sync();
             }
             Fault::DiskErrors { node } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 self.cluster.hosts[&node].disk.set_failing(true);
             }
             Fault::DiskFull { node } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 self.cluster.hosts[&node].disk.set_full(true);
             }
             Fault::BitFlip { node } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 let draw = rt::rng().random_range(0..u64::MAX);
                 self.cluster.power_cut(node);
                 self.cluster.hosts[&node].disk.flip_bit(draw);
                 active.down.push(node);
             }
             Fault::WipeDisk { node } | Fault::RemoveNode { node } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 self.replace(node, planned.fault.name() == "wipe_disk");
             }
             Fault::AddNode => {
                 let id = self.cluster.next_id();
                 active.nodes.push(id);
                 self.cluster.add(id);
-                self.ask_to_add(id);
+                let helpers = self.helpers(Some(id));
+                self.operate(helpers, vec![Wanted::AddNode { id }]);
             }
             Fault::TransferLeader => {
                 let leader = self.cluster.leader();
                 let to = self.cluster.running().into_iter().find(|node| Some(*node) != leader);
-                let (Some(leader), Some(to)) = (leader, to) else { return };
+                let (Some(leader), Some(to)) = (leader, to) else { return Err(NOBODY) };
                 active.nodes.push(to);
-                self.operator.spawn(async move {
-                    if let Ok(client) = connect(leader) {
-                        // It may fail: then leadership stays.
-                        let _ = client.transfer_leader(to).await;
-                    }
-                });
+                let (operators, helper) = (self.operators.clone(), (leader, api_address(leader)));
+                self.operator.spawn(async move { operators.hand_over(helper, to).await });
             }
             Fault::ClockJump { node, by_ms } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 self.cluster.shift_clock(node, *by_ms);
             }
             Fault::ClockDrift { node, ppm } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 self.cluster.drift_clocks(node, *ppm);
             }
             Fault::ClockFreeze { node } => {
-                let Some(node) = single(self, *node) else { return };
+                let node = single(self, *node)?;
                 self.cluster.hosts[&node].clock.freeze();
             }
             Fault::ReceiverHangs => self.receiver.set_mood(Mood::Hangs),
@@ -377,6 +389,26 @@ impl Nemesis {
             Fault::ReceiverGone => self.receiver.set_mood(Mood::Gone),
             Fault::ReceiverMoody { per_mille } => self.receiver.set_moody(*per_mille),
         }
+        // A cut that cuts nothing must not be told: it would excuse what it did not do.
+        if cuts(&planned.fault) && active.links.is_empty() {
+            return Err("there was no link to cut");
+        }
+        let of_many = planned.fault.every().is_some() || planned.fault == Fault::PowerCutAll;
+        if of_many && active.nodes.is_empty() {
+            return Err(NOBODY);
+        }
+        Ok(active)
+    }
+
+    fn begin(&mut self, id: usize) {
+        let planned = self.plan[id].clone();
+        let active = match self.strike(&planned) {
+            Ok(active) => active,
+            Err(why) => {
+                *self.missed.entry((planned.fault.name(), why)).or_default() += 1;
+                return;
+            }
+        };
         for (from, to) in active.links.clone() {
             self.network.cut(&self.cluster, from, to);
         }
@@ -509,36 +541,34 @@ impl Nemesis {
         if let Some(newcomer) = newcomer {
             self.cluster.add(newcomer);
         }
-        let helpers = self.cluster.running();
-        self.operator.spawn(async move {
-            for helper in helpers.into_iter().cycle().take(12) {
-                let Ok(client) = connect(helper) else { continue };
-                let added = match newcomer {
-                    Some(id) => {
-                        let wanted = campanile_model::api::AddNode { id, peer: format!("10.0.0.{id}:7801") };
-                        client.add_node(&wanted).await.is_ok()
-                    }
-                    None => true,
-                };
-                if added && client.remove_node(node).await.is_ok() {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-        });
+        let added = newcomer.map(|id| Wanted::AddNode { id });
+        let wanted = added.into_iter().chain([Wanted::RemoveNode { id: node }]).collect();
+        self.operate(self.helpers(None), wanted);
     }
 
-    fn ask_to_add(&self, id: NodeId) {
-        let helpers = self.cluster.running();
-        self.operator.spawn(async move {
-            for helper in helpers.into_iter().filter(|helper| *helper != id).cycle().take(12) {
-                let Ok(client) = connect(helper) else { continue };
-                let wanted = campanile_model::api::AddNode { id, peer: format!("10.0.0.{id}:7801") };
-                if client.add_node(&wanted).await.is_ok() {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-        });
+    /// Who can be asked: all that run, but one.
+    fn helpers(&self, but: Option<NodeId>) -> Vec<Helper> {
+        let running = self.cluster.running().into_iter().filter(|node| Some(*node) != but);
+        running.map(|node| (node, api_address(node))).collect()
     }
+
+    fn operate(&self, helpers: Vec<Helper>, wanted: Vec<Wanted>) {
+        let operators = self.operators.clone();
+        self.operator.spawn(async move { operators.change_members(helpers, wanted).await });
+    }
+}
+
+/// Whether all that the fault does is to cut links, at once.
+fn cuts(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::Partition { .. }
+            | Fault::OneWay { .. }
+            | Fault::Isolate { .. }
+            | Fault::InboundCut { .. }
+            | Fault::OutboundCut { .. }
+            | Fault::LeaderInMinority
+            | Fault::LeaderInMajority
+            | Fault::Clog { .. }
+    )
 }

@@ -29,7 +29,7 @@ pub async fn serve(receiver: Receiver) {
                 async move { receiver.answer(request, from).await }
             });
             let builder = auto::Builder::new(rt::Executor);
-            // A connection that breaks is the sender's trouble.
+            // A connection that breaks is the sender's trouble; what arrived and was answered is recorded by then.
             let _ = builder.serve_connection(TokioIo::new(stream), service).await;
         });
     }

@@ -236,6 +236,7 @@ impl Apply<'_> {
             _ => {}
         }
         let limit_met = task.pause_on_failure.is_some_and(|limit| task.failures >= limit);
+        let (limit_met, gone) = (limit_met && !planted!(PauseOnFailureIgnored), gone && !planted!(GoneNotPausing));
         if task.status == TaskStatus::Active && (gone || limit_met) {
             self.set_paused(task)?;
         }
