@@ -13,7 +13,7 @@ use super::faults::stream;
 use super::operations::put;
 use super::spec::{Scene, bad, read};
 use crate::drive::mood::CLOSING;
-use crate::history::Action;
+use crate::history::{Action, LedgerFilter, Paging, TaskFilter};
 use crate::plan::PlannedOperation;
 use crate::scenario::Pace;
 
@@ -137,6 +137,13 @@ fn actions(rng: &mut SmallRng, start: Timestamp) -> Vec<(u64, Action)> {
         },
     );
     at(6_000, Action::Get { name: steady.clone() });
+    let page = |limit| Paging { limit: Some(limit), pages: 3, rest: Millis(100), follows: None };
+    let prefix = TaskFilter { prefix: Some("closing-".to_owned()), ..TaskFilter::default() };
+    at(6_200, Action::ListTasks { filter: prefix, page: page(4) });
+    at(6_400, Action::ListRuns { name: steady.clone(), state: None, page: page(5) });
+    at(6_600, Action::Ledger { name: steady.clone(), filter: LedgerFilter::default(), page: page(6) });
+    at(6_800, Action::Preview { name: cron.clone(), count: 5, after: None });
+    at(6_900, Action::PreviewSpec { spec: Box::new(definitions[7].1.clone()), count: 5, after: None });
     at(7_000, Action::Delete { name: waiting.clone(), cancel_runs: true, if_version: None });
     at(7_300, Action::Get { name: waiting.clone() });
     at(8_000, Action::Delete { name: failing.clone(), cancel_runs: false, if_version: Some(1) });
@@ -155,7 +162,7 @@ mod tests {
             let round = closing(&nodes, Timestamp::from_millis(0), seed);
             assert!(round.is_sorted_by_key(|operation| operation.at));
             assert!(round.iter().all(|operation| operation.at < LAST && [2, 9].contains(&operation.node)));
-            assert!(round.iter().any(|operation| operation.node == 2) && round.len() == 30);
+            assert!(round.iter().any(|operation| operation.node == 2) && round.len() == 35);
             assert_eq!(round, closing(&nodes, Timestamp::from_millis(0), seed));
         }
     }
