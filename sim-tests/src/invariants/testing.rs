@@ -566,7 +566,8 @@ pub fn calm() -> History {
     let history = long(1);
     let runs = [fired(4, 10), attempt(&fired(6, 20), 2, 8)];
     let asked = Action::Get { name: "nobody".into() };
-    let mut script = Script { t: history.end(), history }.event(Event::Closing).invoke(90, asked).refused(90);
+    let unknown = Outcome::Refused { status: 404, code: "task_not_found".into() };
+    let mut script = Script { t: history.end(), history }.event(Event::Closing).invoke(90, asked).returned(90, unknown);
     for (run, index) in runs.iter().zip([5, 9]) {
         script = script.final_view(&ended(run, index, RunState::Succeeded), |view| {
             view.attempts[0].status = Some(200);
