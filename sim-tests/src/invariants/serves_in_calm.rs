@@ -29,10 +29,10 @@ pub fn check(facts: &Facts) -> Finding {
             Some((t, Outcome::Unknown { reason })) => {
                 report.violated(t, format!("a request about {} was not served: {reason}", what()));
             }
-            Some((t, Outcome::Refused { status, code })) if !(400..500).contains(status) => {
-                if !NO_ROOM.contains(&code.as_str()) {
-                    report.violated(t, format!("a request about {} was not served: {status} {code}", what()));
-                }
+            Some((t, Outcome::Refused { status, code }))
+                if !(400..500).contains(status) && !NO_ROOM.contains(&code.as_str()) =>
+            {
+                report.violated(t, format!("a request about {} was not served: {status} {code}", what()));
             }
             _ => {}
         }
