@@ -208,7 +208,7 @@ mod simulated {
             MarginAdded, "margin_added", "a node sends until its lease has ended, and its margin after that";
             FencedUnderLease, "fenced_under_lease", "a node is counted as lost while its lease may last";
             TimersLate, "timers_late", "every timer rings half a second late";
-            CallsNotForwarded, "calls_not_forwarded", "a node that does not lead hands no request on";
+            CallsNotForwarded, "calls_not_forwarded", "a node that does not lead hands no write of a client on";
             // From here on, bugs that were ours once: what was mended is undone.
             FoundStateNotSynced, "found_state_not_synced", "the state that a node finds when it starts counts as durable without a sync";
             DeadPeerWithoutPause, "dead_peer_without_pause", "a leader tries a follower that is down again without a pause";

@@ -62,9 +62,7 @@ impl Forwarder {
                 before = now;
             }
             match now.leader {
-                Some(leader) if !now.is_leader && !planted!(CallsNotForwarded) => {
-                    self.send_waiting(leader, now.term, &calls)
-                }
+                Some(leader) if !now.is_leader => self.send_waiting(leader, now.term, &calls),
                 _ => self.refuse_waiting(),
             }
             tokio::select! {
@@ -107,6 +105,9 @@ impl Forwarder {
 
     /// One answer for each job, or one for all.
     async fn ask(&self, leader: NodeId, term: u64, lane: Lane, jobs: &[Job]) -> Result<Vec<Answer>, Answer> {
+        if planted!(CallsNotForwarded) && lane == Lane::Api {
+            return Err(Answer::NotLeader);
+        }
         let address = address_of(&self.raft, leader).ok_or(Answer::NotLeader)?;
         let count = jobs.len() as u64;
         self.metrics.proposals_forwarded.add(count);
