@@ -17,9 +17,12 @@ pub fn check(facts: &Facts) -> Finding {
             was_committed(facts, *id, run, delivered, &mut report);
         }
         if let Some(last) = Last::of(run).filter(|last| last.state == RunState::Succeeded) {
-            let arrived = run.deliveries.iter().any(|delivered| {
-                delivered.it.token == last.token && delivered.t <= last.t && delivered.answered_success()
-            });
+            // What only the final state tells may have come about while that was read: its time is when the reading began.
+            let by = if run.rows.is_empty() { u64::MAX } else { last.t };
+            let arrived = run
+                .deliveries
+                .iter()
+                .any(|delivered| delivered.it.token == last.token && delivered.t <= by && delivered.answered_success());
             report.hold(arrived, last.t, || {
                 format!("run {id} has succeeded under token {}, which no receiver has answered so", last.token)
             });
@@ -129,7 +132,9 @@ fn timeout(facts: &Facts, last: &Last) -> Millis {
 mod tests {
     use super::super::testing::*;
     use super::*;
+    use crate::history::{Event, FinalRead};
     use crate::plan::Fault;
+    use campanile_model::NodeId;
 
     const NAME: &str = "delivery_complete";
 
@@ -147,6 +152,9 @@ mod tests {
         refuses(NAME, running().deliver(1, &run).answer(1, 500).row(&end));
         refuses(NAME, running().row(&end).at(10_001).deliver(1, &run).answer(1, 200));
         accepts(NAME, Script::new().real().deliver(1, &run).answer(1, 200).final_run(&end));
+        let begun = FinalRead::Begun;
+        let reading = Script::new().real().event(Event::FinalState { node: NodeId(1), read: begun }).at(20_000);
+        accepts(NAME, reading.deliver(1, &run).answer(1, 200).final_run(&end));
         refuses(NAME, Script::new().real().final_run(&end));
     }
 
