@@ -2,7 +2,7 @@
 //!
 //! It is the same for every seed but for the nodes that are asked, some definitions and the run numbers, so that every
 //! checker has something to look at in every run, whatever the faults left of the rest ([`crate::invariants`] says how
-//! much, at least). All of it is over, its runs too, when [`ROUND`] has passed.
+//! much, at least). Its runs are over a few seconds after its last occurrence, so that the cluster can converge again.
 
 use campanile_model::{Millis, NodeId, TaskSpec, Timestamp};
 use rand::RngExt;
@@ -17,8 +17,6 @@ use crate::history::{Action, LedgerFilter, Paging, TaskFilter};
 use crate::plan::PlannedOperation;
 use crate::scenario::Pace;
 
-/// How long the round is.
-pub const ROUND: Millis = Millis::from_secs(14);
 /// No occurrence of it is later.
 const LAST: Millis = Millis::from_secs(10);
 /// The number of its client, apart from those of plans.

@@ -16,7 +16,7 @@ use rand::{RngExt, SeedableRng};
 use crate::history::Action;
 use crate::plan::{Bounds, DrawnPlan, PlannedOperation};
 use crate::scenario::{DRAWN, Pace, Scenario};
-pub use closing::{ROUND, closing};
+pub use closing::closing;
 pub use faults::{KINDS, clock_error_ms};
 
 /// Of the scenario's span, the end that is left free of new faults and operations.
