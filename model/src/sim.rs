@@ -69,14 +69,14 @@ macro_rules! wrote {
 #[cfg(not(madsim))]
 #[macro_export]
 macro_rules! filled {
-    ($name:literal, $most:expr, $limit:expr) => {};
+    ($name:expr, $most:expr, $limit:expr) => {};
 }
 
 /// Tells the simulator how full something bounded is, by name, with its limit.
 #[cfg(madsim)]
 #[macro_export]
 macro_rules! filled {
-    ($name:literal, $most:expr, $limit:expr) => {
+    ($name:expr, $most:expr, $limit:expr) => {
         $crate::sim::filled($name, $most, $limit)
     };
 }
@@ -246,6 +246,8 @@ mod simulated {
             FilterPasses, "filter_passes", "a list of runs of one state has runs of the others in it";
             ListIsStale, "list_is_stale", "a list of tasks is answered from what the node has";
             PreviewWithoutJitter, "preview_without_jitter", "a preview forgets the jitter";
+            ChangeLeftHalfMade, "change_left_half_made", "a change of members whose second step failed stays half made";
+            RemovedLeaderDelivers, "removed_leader_delivers", "a leader that takes itself out of the voters delivers on";
             RemovalNotMade, "removal_not_made", "the removal of a node is acknowledged and not made";
             PauseOnFailureIgnored, "pause_on_failure_ignored", "a task goes on however often its runs fail";
             GoneNotPausing, "gone_not_pausing", "a task whose receiver is gone (410) goes on";
@@ -275,6 +277,7 @@ mod simulated {
             LogFailed, "log_failed", "a node stopped because its log could not be written";
             ProposalArrivedTwice, "proposal_arrived_twice", "the network delivered a forwarded write twice";
             VersionsMet, "versions_met", "a node refused a call from one that speaks another peer protocol";
+            ChangeFinished, "change_finished", "a change of members that was left half made was finished";
             LeaderGaveUp, "leader_gave_up", "a leader that heard too few voters gave up its term";
             CandidateNotReached, "candidate_not_reached", "a node refused to vote for one that it could not reach";
             ForwardedOutcomeUnknown, "forwarded_outcome_unknown", "a forwarded write may or may not have been appended";

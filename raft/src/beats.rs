@@ -6,8 +6,9 @@
 //!    from its quorum lets every lease run out before the next leader may count a node as lost. It counts only once its
 //!    receiver knows the tables in which the leader saw it up: so a node that was fenced knows of its fence before it
 //!    delivers again.
-//! 3. The leader's own lease is its leadership: it ends before any other node may be elected, and with the leader's word
-//!    that another one shall be. One that is the only voter is its own quorum, and confirmed at any time.
+//! 3. The leader's own lease is its leadership: it ends before any other node may be elected, with the leader's word
+//!    that another one shall be, and with its proposal to take itself out of the voters: a voter that is the only one
+//!    left elects itself at once. A leader that is the only voter is its own quorum, and confirmed at any time.
 //! 4. A leader that is not heard to be there by a quorum of the voters for some time has no business leading: others may
 //!    hear it, so that nobody else stands, while nothing that they say arrives. It gives up its term, and while others
 //!    cannot reach it they do not vote for it either ([`crate::network::server`]).
@@ -203,8 +204,9 @@ impl Beats {
             let is_up = state.term == leadership.term && holds && state.holders_at <= known;
             let resigned = state.resigned == Some(leadership.term);
             drop(state);
-            // Whom it has named is elected without waiting for that.
-            let until = if resigned { now } else { inner.confirmed_until(inner.timing.election_max, now) };
+            // Whom it has named is elected without waiting for that, and so is a voter that is to be the only one.
+            let gone = resigned || inner.is_taken_out();
+            let until = if gone { now } else { inner.confirmed_until(inner.timing.election_max, now) };
             if !is_up {
                 return false;
             }
@@ -410,6 +412,13 @@ impl Inner {
         let position = self.position.borrow();
         let mut voters = position.membership.voter_ids();
         voters.next() == Some(self.node.0) && voters.next().is_none()
+    }
+
+    /// Whether this node is no voter by the newest members it knows of, in force from when they are in its log.
+    fn is_taken_out(&self) -> bool {
+        let metrics = self.raft.server_metrics();
+        let is_voter = metrics.borrow_watched().membership_config.voter_ids().any(|voter| voter == self.node.0);
+        !is_voter && !planted!(RemovedLeaderDelivers)
     }
 
     /// `span` after the last time a quorum confirmed this leader.

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{Command, NodeId, planted};
+use campanile_model::{Command, NodeId, planted, sometimes};
 use campanile_store::Store;
-use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
-use tokio::sync::watch;
+use openraft::{ChangeMembers, ServerState};
+use tokio::sync::{Mutex, watch};
 
 use crate::beats::Beats;
 use crate::clock;
@@ -32,6 +32,8 @@ const HELLO_AGAIN: Duration = Duration::from_millis(250);
 const CATCH_UP: Duration = Duration::from_secs(600);
 /// How long a change may take to be committed.
 const CHANGE: Duration = Duration::from_secs(20);
+/// Between two attempts to finish what was left half made.
+const FINISH_AGAIN: Duration = Duration::from_millis(250);
 /// How long a transfer of leadership may take.
 const TRANSFER: Duration = Duration::from_secs(5);
 
@@ -49,6 +51,8 @@ struct Inner {
     leadership: watch::Receiver<Leadership>,
     store: Store,
     proposer: Proposer,
+    /// Held by whoever changes the voters: one change at a time.
+    turn: Mutex<()>,
 }
 
 /// What changes of members are made with.
@@ -65,7 +69,31 @@ pub struct Parts {
 impl Members {
     pub fn new(parts: Parts) -> Self {
         let Parts { identity, raft, peers, beats, leadership, store, proposer } = parts;
-        Self { inner: Arc::new(Inner { identity, raft, peers, beats, leadership, store, proposer }) }
+        let turn = Mutex::default();
+        Self { inner: Arc::new(Inner { identity, raft, peers, beats, leadership, store, proposer, turn }) }
+    }
+
+    /// While this node leads, finishes what was left half made, until it stops. A change of voters has two steps, and
+    /// between them a majority of the old and one of the new is needed (joint consensus, §6 of the Raft paper). The
+    /// leader that makes the first may be lost before the second, or have it refused, or whoever asked may go away.
+    pub async fn finish_changes(self, mut stopping: watch::Receiver<bool>) {
+        let inner = self.inner;
+        let mut metrics = inner.raft.server_metrics();
+        loop {
+            let finishing = async {
+                metrics.borrow_and_update();
+                if !inner.finish_change().await {
+                    clock::sleep(FINISH_AGAIN).await;
+                } else if metrics.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+                () = finishing => {}
+            }
+        }
     }
 
     /// Makes the change, here or on the leader.
@@ -137,8 +165,44 @@ impl Inner {
         }
         let member = PeerNode { peer, api: hello.api };
         written(rt::timeout(CATCH_UP, self.raft.add_learner(node.0, member, true)).await)?;
-        let voters = ChangeMembers::AddVoterIds(BTreeSet::from([node.0]));
-        written(rt::timeout(CHANGE, self.raft.change_membership(voters, true)).await)
+        self.change_voters(ChangeMembers::AddVoterIds(BTreeSet::from([node.0])), true).await
+    }
+
+    /// Makes both steps of a change of voters.
+    async fn change_voters(&self, change: ChangeMembers<u64, PeerNode>, retain: bool) -> Result<(), MembershipError> {
+        let _turn = self.turn.lock().await;
+        let before = *self.membership().log_id();
+        let made = written(rt::timeout(CHANGE, self.raft.change_membership(change, retain)).await);
+        // Once the first step is in the log, an error is about the second: the change may yet be made.
+        made.map_err(|error| if *self.membership().log_id() == before { error } else { MembershipError::TimedOut })
+    }
+
+    /// The second step of a change whose first one stands alone. Whether nothing is left half made that this node could
+    /// finish.
+    async fn finish_change(&self) -> bool {
+        let is_left = || {
+            let metrics = self.raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.state == ServerState::Leader && metrics.membership_config.membership().get_joint_config().len() > 1
+        };
+        if !is_left() || planted!(ChangeLeftHalfMade) {
+            return true;
+        }
+        let _turn = self.turn.lock().await;
+        if !is_left() {
+            return true;
+        }
+        // To the newer of the two sets of voters, without those that are only in the older one.
+        let nobody = ChangeMembers::AddVoterIds(BTreeSet::new());
+        let made = written(rt::timeout(CHANGE, self.raft.change_membership(nobody, false)).await);
+        match &made {
+            Ok(()) => {
+                sometimes!(ChangeFinished);
+                tracing::info!("finished a change of members that was left half made");
+            }
+            Err(error) => tracing::debug!(%error, "a change of members is half made; trying again to finish it"),
+        }
+        made.is_ok()
     }
 
     /// Whether the state has a row of the node: it is, or was, a member.
@@ -198,7 +262,7 @@ impl Inner {
         } else {
             ChangeMembers::RemoveNodes(BTreeSet::from([node.0]))
         };
-        written(rt::timeout(CHANGE, self.raft.change_membership(change, false)).await)?;
+        self.change_voters(change, false).await?;
         let left: BTreeMap<u64, PeerNode> = crate::types::members(self.membership().membership());
         self.peers.keep_only(|member| left.contains_key(&member.0));
         Ok(())

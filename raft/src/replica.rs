@@ -148,6 +148,7 @@ impl Replica {
         }
         rt::spawn(beats.clone().run(stopping.clone()));
         rt::spawn(formation.clone().run(stopping.clone()));
+        rt::spawn(members.clone().finish_changes(stopping.clone()));
         let snapshots = snapshots::run(
             raft.clone(),
             log.clone(),

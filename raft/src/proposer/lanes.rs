@@ -31,6 +31,17 @@ impl Lane {
         self as u8
     }
 
+    /// What the simulator calls the bytes that wait in it.
+    #[cfg(madsim)]
+    fn gauge(self) -> &'static str {
+        match self {
+            Self::Fire => "bytes of the fire lane",
+            Self::Outcome => "bytes of the outcome lane",
+            Self::Api => "bytes of the api lane",
+            Self::Backlog => "bytes of the backlog lane",
+        }
+    }
+
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
@@ -214,7 +225,7 @@ impl Lanes {
         let permits = bytes.clamp(1, slot.bytes.max(1)) as u32;
         let room = slot.room.clone().try_acquire_many_owned(permits).ok();
         sometimes!(LaneFull, room.is_none());
-        filled!("bytes of a lane", slot.bytes - slot.room.available_permits().min(slot.bytes), slot.bytes);
+        filled!(lane.gauge(), slot.bytes - slot.room.available_permits().min(slot.bytes), slot.bytes);
         room
     }
 

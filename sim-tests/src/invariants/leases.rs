@@ -76,14 +76,17 @@ impl Leases {
     }
 
     /// Until when a node may have counted on its lease, at most, if it leaves the last of it unused. A lease dies with the
-    /// process; a leader's own ends when it gives it up, or is seen to follow in that term or a later one.
+    /// process, and when its holder delivers as the leader of a later term; a leader's own ends when it gives it up, or is
+    /// seen to follow in that term or a later one.
     pub fn until(&self, lease: &Lease, unused: u64) -> u64 {
         let lasts = lease.lasts.saturating_sub(unused);
         let end = lease.t + lasts + self.transit.stretch(lasts, lease.t, lease.t + lasts);
         let Some(of) = self.nodes.get(&lease.node) else { return end };
         let death = of.lives.get(of.lives.partition_point(|t| *t <= lease.t)).copied().unwrap_or(u64::MAX);
         if lease.by != lease.node {
-            return end.min(death);
+            let after = &of.given[of.given.partition_point(|given| given.t <= lease.t)..];
+            let leads = after.iter().find(|given| given.by == given.node && given.term > lease.term);
+            return end.min(death).min(leads.map_or(u64::MAX, |given| given.t));
         }
         let resigned = of.resigned.get(of.resigned.partition_point(|t| *t <= lease.t)).copied().unwrap_or(u64::MAX);
         let deposed = of.follows.iter().find(|(t, term)| *t > lease.t && *term >= lease.term).map(|(t, _)| *t);

@@ -260,9 +260,10 @@ impl<'h> Story<'h> {
     }
 }
 
-/// Of what nodes knew of their members, what the latest entry says.
+/// Of what nodes knew of their members, what the latest entry says. A newcomer knows of none.
 fn latest<'a, 'h: 'a>(seen: impl Iterator<Item = &'a (u64, &'h Members)>) -> Option<&'h Members> {
-    seen.map(|(_, members)| *members).max_by_key(|members| (members.term, members.index))
+    let known = seen.map(|(_, members)| *members).filter(|members| !members.voters.is_empty());
+    known.max_by_key(|members| (members.term, members.index))
 }
 
 #[cfg(test)]

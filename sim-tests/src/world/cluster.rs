@@ -65,6 +65,8 @@ pub struct Host {
     /// Its next life listens for peers where they do not look for it.
     elsewhere: Arc<AtomicBool>,
     pub up: bool,
+    /// Its process has been asked to end, and has not yet.
+    stopping: bool,
 }
 
 /// All machines.
@@ -156,7 +158,7 @@ impl Cluster {
         self.names.set(handle.id(), id);
         campanile_raft::rt::links::set_address(handle.id(), machine_ip);
         campanile_raft::rt::links::set_build(id.0, self.newest_build);
-        self.hosts.insert(id, Host { id, machine: handle.id(), disk, clock, terminate, elsewhere, up: true });
+        self.hosts.insert(id, Host { id, machine: handle.id(), disk, clock, terminate, elsewhere, up: true, stopping: false });
     }
 
     /// There is a newer build. Machines that are added have it, the others when they are upgraded: all of them.
@@ -251,7 +253,7 @@ impl Cluster {
     fn stop(&mut self, node: NodeId, event: NodeEvent) {
         let Some(host) = self.hosts.get_mut(&node) else { return };
         if host.up {
-            host.up = false;
+            (host.up, host.stopping) = (false, false);
             Handle::current().kill(host.machine);
             self.recorder.record(Event::Node { node, what: event });
         }
@@ -285,7 +287,7 @@ impl Cluster {
         if let Some(host) = self.hosts.get_mut(&node)
             && host.up
         {
-            host.up = false;
+            (host.up, host.stopping) = (false, false);
             Handle::current().kill(host.machine);
         }
         self.seen_all().remove(&node);
@@ -310,9 +312,15 @@ impl Cluster {
     }
 
     pub fn terminate(&mut self, node: NodeId) {
-        if let Some(host) = self.hosts.get(&node) {
+        if let Some(host) = self.hosts.get_mut(&node) {
             host.terminate.send_modify(|times| *times += 1);
+            host.stopping = true;
         }
+    }
+
+    /// Whether any process has been asked to end, and has not yet.
+    pub fn is_any_stopping(&self) -> bool {
+        self.hosts.values().any(|host| host.up && host.stopping)
     }
 
     /// The process stands still.

@@ -70,7 +70,7 @@ fn simulate_here(order: &Order, scenario: Scenario, plan: DrawnPlan) -> Simulate
         sim::set_bound(Bound::by_name(bound).expect("a scenario names bounds that there are"), *amount);
     }
     let bounds = plan.bounds.clone();
-    let clock_error_ms = draw::clock_error_ms(&plan.faults);
+    let clock_error_ms = draw::clock_error_ms(&plan.faults, scenario.nodes);
     let allocated = allocator::allocations();
     let Ran { events, messages, network_messages, simulated, disks, missed } =
         runtime.block_on(World::run(scenario.clone(), plan, webhook_secret.clone(), order.seed));
@@ -165,8 +165,9 @@ impl World {
         nemesis.run(scenario.span.to_std()).await;
 
         let nodes = nemesis.end_all();
-        recorder.record(Event::Healed { nodes: nodes.clone() });
         let bound = lateness_bound(&scenario).to_std() * 6;
+        nemesis.see_out(bound).await;
+        recorder.record(Event::Healed { nodes: nodes.clone() });
         let converged = settle::converge(&mut nemesis, &nodes, bound, &recorder).await;
         // Who leads is known, but a clock that has just been put right has yet to be trusted again.
         let has_closing = converged && scenario.closing && scenario.pace == Pace::Normal;

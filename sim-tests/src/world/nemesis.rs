@@ -532,6 +532,14 @@ impl Nemesis {
         nodes
     }
 
+    /// Waits for those that were asked to end and are still about it: until they are back, not all is healed.
+    pub async fn see_out(&mut self, within: Duration) {
+        let end = self.recorder.now() + u64::try_from(within.as_micros()).unwrap_or(u64::MAX);
+        while self.cluster.is_any_stopping() && self.recorder.now() < end {
+            self.tend(RESTART).await;
+        }
+    }
+
     /// Takes a node out of the cluster; if its disk was lost, a new one takes its place.
     fn replace(&mut self, node: NodeId, wiped: bool) {
         let newcomer = wiped.then(|| self.cluster.next_id());

@@ -63,6 +63,8 @@ const MEANT: &[(&str, &[&str])] = &[
     ("list_is_stale", &["reads"]),
     ("preview_without_jitter", &["reads"]),
     ("removal_not_made", &["operators"]),
+    ("change_left_half_made", &["operators"]),
+    ("removed_leader_delivers", &["fence_after_lease", "no_stale_send", "attempt_exclusive"]),
     ("pause_on_failure_ignored", &["task_ends"]),
     ("gone_not_pausing", &["task_ends"]),
     ("deadline_ignored", &["run_ends"]),

@@ -276,7 +276,8 @@ fn wrong<T: Default + PartialEq + From<u8>>(by: T) -> T {
 ///
 /// A leader stamps while its clock is within 500 ms of the median of the reachable nodes' and has not jumped by more
 /// than 500 ms since it was compared. So one wrong clock is bounded by both; several at a time can outvote right ones.
-pub fn clock_error_ms(faults: &[PlannedFault]) -> i64 {
+/// A cluster of one has nothing to compare with: once it has noticed that its clock jumped, it takes it for right.
+pub fn clock_error_ms(faults: &[PlannedFault], nodes: u32) -> i64 {
     let wrong: Vec<&PlannedFault> = faults
         .iter()
         .filter(|planned| {
@@ -291,9 +292,11 @@ pub fn clock_error_ms(faults: &[PlannedFault]) -> i64 {
             one.at.0 <= end(other).saturating_add(aftermath_ms) && other.at.0 <= end(one).saturating_add(aftermath_ms)
         })
     });
+    let removals = faults.iter().filter(|planned| matches!(planned.fault, Fault::RemoveNode { .. })).count();
+    let may_be_alone = nodes as usize <= 1 + removals;
     match wrong.len() {
         0 => 0,
-        _ if overlap => 4000,
+        _ if overlap || may_be_alone => 4000,
         _ => 1100,
     }
 }
