@@ -4,6 +4,7 @@
 
 mod check;
 mod child;
+mod corpus;
 mod cost;
 mod hunt;
 mod mutate;

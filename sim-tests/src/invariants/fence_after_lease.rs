@@ -66,6 +66,16 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_of_the_leader_before_ends_when_its_holder_delivers_as_the_leader() {
+        let leads = |term| {
+            let script = Script::new().node_row(4, 2, 7, 4, true).at(8500).lease(2, 7, 1, 1500);
+            script.at(8600).lease_of_term(2, 7, 2, term, 400).at(9500).node_row(9, 2, 7, 9, false)
+        };
+        accepts(NAME, leads(2));
+        refuses(NAME, leads(1));
+    }
+
+    #[test]
     fn a_leaders_own_lease_ends_when_it_follows() {
         let own = || Script::new().node_row(4, 2, 7, 4, true).at(8500).lease(2, 7, 2, 400);
         refuses(NAME, own().at(8800).node_row(9, 2, 7, 9, false));

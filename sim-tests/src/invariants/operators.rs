@@ -386,6 +386,8 @@ mod tests {
         let joint = Members { node: NodeId(1), term: 1, index: 9, joint: true, voters: vec![], learners: vec![] };
         let half = Members { voters: vec![NodeId(1), NodeId(2), NodeId(3)], ..joint };
         refuses(NAME, over(asked(calm().killed(3), ADD, unknown()).event(Event::Members(half))));
+        // One that waits to be added knows of no members.
+        accepts(NAME, ended(refused(), &[1, 2, 3]).members(4, 9, &[]));
     }
 
     #[test]

@@ -335,8 +335,12 @@ impl Script {
 
     /// The leader, of term 1, gives a node a lease for so many milliseconds.
     pub fn lease(self, node: u64, incarnation: u64, by: u64, lasts_ms: u64) -> Self {
+        self.lease_of_term(node, incarnation, by, 1, lasts_ms)
+    }
+
+    pub fn lease_of_term(self, node: u64, incarnation: u64, by: u64, term: u64, lasts_ms: u64) -> Self {
         let (node, by, lasts_us) = (NodeId(node), NodeId(by), lasts_ms * 1000);
-        self.event(Event::Lease { node, incarnation, by, term: 1, lasts_us })
+        self.event(Event::Lease { node, incarnation, by, term, lasts_us })
     }
 
     pub fn apply(self, node: u64, index: u64, hash: u64) -> Self {

@@ -158,7 +158,10 @@ impl Cluster {
         self.names.set(handle.id(), id);
         campanile_raft::rt::links::set_address(handle.id(), machine_ip);
         campanile_raft::rt::links::set_build(id.0, self.newest_build);
-        self.hosts.insert(id, Host { id, machine: handle.id(), disk, clock, terminate, elsewhere, up: true, stopping: false });
+        self.hosts.insert(
+            id,
+            Host { id, machine: handle.id(), disk, clock, terminate, elsewhere, up: true, stopping: false },
+        );
     }
 
     /// There is a newer build. Machines that are added have it, the others when they are upgraded: all of them.

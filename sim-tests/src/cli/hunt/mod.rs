@@ -16,6 +16,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::child::{Ended, Simulator, Trial};
+use super::corpus::Corpus;
 use super::output::{Output, write_file};
 use super::{Case, End, names};
 use crate::returned::{self, Returned};
@@ -27,6 +28,9 @@ pub struct Hunt {
     /// Seeds after which a bug counts as not caught
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     max_seeds: u64,
+    /// Try the seeds of this file, and variants of them, before the others in the default scenario
+    #[arg(long, value_name = "FILE")]
+    corpus: Option<PathBuf>,
     /// Processes at a time [default: one for each core]
     #[arg(long, value_name = "COUNT")]
     jobs: Option<usize>,
@@ -55,15 +59,16 @@ struct Row {
 struct Ground<'g> {
     bug: &'g str,
     scenario: Option<&'g Path>,
-    /// The most seeds that are tried, from 1 on.
-    seeds: u64,
+    /// Those that are tried, in order.
+    seeds: Vec<u64>,
     jobs: usize,
 }
 
-/// The lowest seed that catches a bug, and what was broken; or what was broken by seeds that do not count.
+/// The first seed that catches a bug, and what was broken; or what was broken by seeds that do not count.
 #[derive(Default)]
 struct Hunted {
     seed: Option<u64>,
+    tried: u64,
     by: Vec<String>,
     beside: Vec<String>,
 }
@@ -86,6 +91,8 @@ impl Hunt {
         if bugs.is_empty() {
             bail!("there are no bugs to plant");
         }
+        let first =
+            self.corpus.as_deref().map(Corpus::read).transpose()?.map_or_else(Vec::new, |corpus| corpus.seeds());
         let jobs = self.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
         let folder = tempfile::tempdir().context("cannot make a temporary directory")?;
         let mut rows = Vec::new();
@@ -94,12 +101,12 @@ impl Hunt {
             // A scenario on the command line is what is to be tried, for all of them.
             let own = returned::scenario_of(&bug.name).filter(|_| self.case.scenario.is_none());
             let written = own.map(|own| own_file(folder.path(), own)).transpose()?;
-            let ground = Ground {
-                bug: &bug.name,
-                scenario: written.as_deref().or(self.case.scenario.as_deref()),
-                seeds: own.map_or(self.max_seeds, |own| own.seeds.min(self.max_seeds)),
-                jobs,
-            };
+            let scenario = written.as_deref().or(self.case.scenario.as_deref());
+            let first = if scenario.is_none() { &first[..] } else { &[] };
+            let most = own.map_or(self.max_seeds, |own| own.seeds.min(self.max_seeds));
+            let others = (1..=most).filter(|seed| !first.contains(seed));
+            let seeds = first.iter().copied().chain(others).take(usize::try_from(most)?).collect();
+            let ground = Ground { bug: &bug.name, scenario, seeds, jobs };
             let hunted = hunt(simulator, &ground, |tried| {
                 out.progress(&format!("{} of {}: {}, {tried} seeds", i + 1, bugs.len(), bug.name));
             })?;
@@ -112,8 +119,7 @@ impl Hunt {
                     (None, None) => "default".into(),
                 },
                 seed: hunted.seed,
-                // They are tried from 1 on.
-                seeds: hunted.seed.unwrap_or(ground.seeds),
+                seeds: hunted.tried,
                 caught_by: hunted.by,
                 beside: hunted.beside,
                 seconds: started.elapsed().as_secs_f64(),
@@ -143,13 +149,12 @@ fn own_file(folder: &Path, own: &Returned) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// The first seed that catches a bug. Seeds are tried in waves; of a wave the lowest counts, so that the table is the
+/// The first seed that catches a bug. Seeds are tried in waves; of a wave the first counts, so that the table is the
 /// same however many processes there are.
 fn hunt(simulator: &Simulator, ground: &Ground<'_>, mut progress: impl FnMut(u64)) -> Result<Hunted> {
     let mut hunted = Hunted::default();
-    let seeds: Vec<u64> = (1..=ground.seeds).collect();
-    for wave in seeds.chunks(ground.jobs) {
-        progress(wave[0] - 1);
+    for wave in ground.seeds.chunks(ground.jobs) {
+        progress(hunted.tried);
         let results: Vec<Result<Ended>> = thread::scope(|scope| {
             let running: Vec<_> = wave
                 .iter()
@@ -162,6 +167,7 @@ fn hunt(simulator: &Simulator, ground: &Ground<'_>, mut progress: impl FnMut(u64
             joined.collect()
         });
         for (seed, result) in wave.iter().zip(results) {
+            hunted.tried += 1;
             let broken = result?.broken();
             if !meant::catches(ground.bug, &broken) {
                 hunted.beside.extend(broken);

@@ -3,6 +3,7 @@
 mod pool;
 mod state;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
@@ -12,6 +13,7 @@ use clap::Args;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::child::Simulator;
+use super::corpus::Corpus;
 use super::output::{Output, write_file};
 use super::{COMMIT, Case, End, names};
 use crate::report;
@@ -31,6 +33,12 @@ pub struct Sweep {
     /// Keep in this file what is done, and go on from there
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
+    /// Run the seeds of this file, and variants of them, before the others
+    #[arg(long, value_name = "FILE")]
+    corpus: Option<PathBuf>,
+    /// Write the seeds that reached what few others did to this file
+    #[arg(long, value_name = "FILE")]
+    corpus_out: Option<PathBuf>,
     /// End after this many failing seeds
     #[arg(long, value_name = "COUNT")]
     stop_after: Option<usize>,
@@ -99,7 +107,12 @@ impl Sweep {
 
         let started = Instant::now();
         let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
-        let todo = (self.seeds.first..self.seeds.end).filter(|seed| !state.is_done(*seed)).collect();
+        let first =
+            self.corpus.as_deref().map(Corpus::read).transpose()?.map_or_else(Vec::new, |corpus| corpus.seeds());
+        state.reached.is_varied(&first);
+        let others = (self.seeds.first..self.seeds.end).filter(|seed| !first.contains(seed));
+        let todo: VecDeque<u64> = first.iter().copied().chain(others).filter(|seed| !state.is_done(*seed)).collect();
+        let mut all = state.count() + todo.len() as u64;
         let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
         let pool = Pool {
             simulator,
@@ -114,17 +127,21 @@ impl Sweep {
         let mut saved = Instant::now();
         pool.run(todo, jobs, |seed, done| {
             here += 1;
-            self.note(&mut state, seed, done, out);
+            let more = self.note(&mut state, seed, done, out);
+            all += more.len() as u64;
             state.seconds = before + started.elapsed().as_secs_f64();
-            out.progress(&self.progress(&state, here, started));
+            out.progress(&progress(&state, here, all, started));
             if let Some(file) = self.resume.as_ref().filter(|_| saved.elapsed().as_secs() >= 1) {
                 state.write(file)?;
                 saved = Instant::now();
             }
-            Ok(self.stop_after.is_none_or(|most| state.failures.len() < most))
+            Ok(self.stop_after.is_none_or(|most| state.failures.len() < most).then_some(more))
         })?;
         if let Some(file) = &self.resume {
             state.write(file)?;
+        }
+        if let Some(file) = &self.corpus_out {
+            state.reached.corpus().write(file)?;
         }
         if let Some(file) = &self.junit {
             write_file(file, &report::junit(&format!("sweep of {}", scenario.name), &self.cases(&state)))?;
@@ -137,8 +154,8 @@ impl Sweep {
         Ok(End::held(state.failures.is_empty() && state.differing.is_empty() && !marks_missed && !idle))
     }
 
-    /// A failure is said at once: the rest of the sweep may take hours.
-    fn note(&self, state: &mut State, seed: u64, done: Done, out: Output) {
+    /// What is to be run next because of this seed. A failure is said at once: the rest of the sweep may take hours.
+    fn note(&self, state: &mut State, seed: u64, done: Done, out: Output) -> Vec<u64> {
         let Done { ended, again, kept } = done;
         state.add(seed);
         state.rechecked += u64::from(again.is_some());
@@ -150,12 +167,16 @@ impl Sweep {
                 self.case.replay_line(seed)
             ));
         }
+        let mut next = Vec::new();
         if let super::child::Ended::Judged(summary) = &ended {
             state.looked(&summary.findings);
             state.simulated_ms += summary.facts.simulated_ms.unwrap_or(0);
             for (mark, count) in &summary.marks {
                 *state.marks.entry(mark.clone()).or_default() += count;
             }
+            let marks = summary.marks.iter().filter(|(_, count)| **count > 0).map(|(mark, _)| mark.as_str());
+            next = state.reached.note(seed, marks);
+            next.retain(|seed| !state.is_done(*seed));
         }
         if !ended.held() {
             let (why, replay) = (ended.why(), self.case.replay_line(seed));
@@ -163,12 +184,7 @@ impl Sweep {
             out.note(&format!("seed {seed}: {why}\n  {replay}{kept}"));
             state.failures.push(Failure { seed, broken: ended.broken(), why, replay });
         }
-    }
-
-    fn progress(&self, state: &State, here: u64, started: Instant) -> String {
-        let rate = here as f64 * 60.0 / started.elapsed().as_secs_f64().max(0.001);
-        let (count, failures) = (state.count(), state.failures.len());
-        format!("{count} of {} seeds, {rate:.0} a minute, {failures} failing", self.seeds.end - self.seeds.first)
+        next
     }
 
     fn text(&self, state: &State) -> String {
@@ -192,6 +208,9 @@ impl Sweep {
         say(format!("{hit} of {} marks hit", state.marks.len()));
         for mark in state.never_hit() {
             say(format!("  never: {mark}"));
+        }
+        for (mark, seeds) in state.reached.rare_marks() {
+            say(format!("  rare: {mark}, by {seeds}"));
         }
         let looked: Vec<String> = state.checked.iter().map(|(name, checked)| format!("{name} {checked}")).collect();
         say(format!("Looked at: {}", looked.join(", ")));
@@ -224,6 +243,12 @@ impl Sweep {
         }
         cases
     }
+}
+
+fn progress(state: &State, here: u64, all: u64, started: Instant) -> String {
+    let rate = here as f64 * 60.0 / started.elapsed().as_secs_f64().max(0.001);
+    let (count, failures) = (state.count(), state.failures.len());
+    format!("{count} of {all} seeds, {rate:.0} a minute, {failures} failing")
 }
 
 #[cfg(test)]

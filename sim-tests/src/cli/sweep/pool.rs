@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
 use anyhow::Result;
@@ -39,15 +39,31 @@ pub struct Again {
 }
 
 impl Pool<'_> {
-    /// Runs the seeds and tells of each as it ends, until there are no more or the listener has enough.
+    /// Runs the seeds and tells of each as it ends, until there are no more or the listener has enough. It answers with
+    /// seeds that are to be run before the others, or with `None` when it has enough.
     pub fn run(
         &self,
         seeds: VecDeque<u64>,
         jobs: usize,
-        mut listener: impl FnMut(u64, Done) -> Result<bool>,
+        mut listener: impl FnMut(u64, Done) -> Result<Option<Vec<u64>>>,
     ) -> Result<()> {
         let queue = Mutex::new(seeds);
-        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let mut enough = false;
+        // Those who run them go when the queue is empty: what the last seeds have led to comes after that.
+        while !enough && !lock(&queue).is_empty() {
+            enough = self.run_all(&queue, jobs, &mut listener)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the listener has enough.
+    fn run_all(
+        &self,
+        queue: &Mutex<VecDeque<u64>>,
+        jobs: usize,
+        listener: &mut impl FnMut(u64, Done) -> Result<Option<Vec<u64>>>,
+    ) -> Result<bool> {
+        let next = || lock(queue).pop_front();
         let (sender, receiver) = mpsc::channel();
         thread::scope(|scope| {
             for _ in 0..jobs {
@@ -63,16 +79,22 @@ impl Pool<'_> {
                 });
             }
             drop(sender);
-            let stop = || queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            let mut enough = false;
             for (seed, done) in &receiver {
-                let more = done.and_then(|done| listener(seed, done));
-                if !matches!(more, Ok(true)) {
-                    stop();
+                match done.and_then(|done| listener(seed, done)) {
+                    Ok(Some(first)) if !enough => first.into_iter().rev().for_each(|seed| lock(queue).push_front(seed)),
+                    // What runs already is waited for and counted as well.
+                    Ok(_) => {
+                        enough = true;
+                        lock(queue).clear();
+                    }
+                    Err(error) => {
+                        lock(queue).clear();
+                        return Err(error);
+                    }
                 }
-                // What runs already is waited for and counted as well.
-                more?;
             }
-            Ok(())
+            Ok(enough)
         })
     }
 
@@ -104,6 +126,10 @@ impl Pool<'_> {
         let again = Again { same, difference: format!("{}; then {}", said(&ended), said(&second)) };
         Ok(Done { ended, again: Some(again), kept: files.map(|(_, report)| report) })
     }
+}
+
+fn lock(queue: &Mutex<VecDeque<u64>>) -> MutexGuard<'_, VecDeque<u64>> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a seed is of the sample: by its value, so that a sweep that goes on takes the same ones.

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::cli::corpus::Reached;
 use crate::cli::output::write_file;
 use crate::report::{FindingLine, Judgement};
 
@@ -30,6 +31,9 @@ pub struct State {
     /// How many things each checker looked at, over all seeds.
     #[serde(default)]
     pub checked: BTreeMap<String, u64>,
+    /// By which seeds.
+    #[serde(default)]
+    pub reached: Reached,
     pub simulated_ms: u64,
     pub seconds: f64,
 }
@@ -64,6 +68,7 @@ impl State {
             differing: Vec::new(),
             marks: BTreeMap::new(),
             checked: BTreeMap::new(),
+            reached: Reached::default(),
             simulated_ms: 0,
             seconds: 0.0,
         }

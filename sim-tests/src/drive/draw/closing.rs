@@ -9,7 +9,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 use serde_json::{Value, json};
 
-use super::faults::stream;
+use super::faults::varied_stream;
 use super::operations::put;
 use super::spec::{Scene, bad, read};
 use crate::drive::mood::CLOSING;
@@ -24,7 +24,7 @@ const CLIENT: u32 = 1000;
 
 /// The operations of the round, when it begins at `start` and these nodes are members.
 pub fn closing(nodes: &[NodeId], start: Timestamp, seed: u64) -> Vec<PlannedOperation> {
-    let mut rng = stream(seed, *b"closing-");
+    let mut rng = varied_stream(seed, *b"closing-");
     let mut operations: Vec<PlannedOperation> = actions(&mut rng, start)
         .into_iter()
         .map(|(at, action)| {

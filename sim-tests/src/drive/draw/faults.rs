@@ -5,7 +5,7 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-use super::QUIET_PER_CENT;
+use super::{QUIET_PER_CENT, world};
 use crate::plan::{Fault, PlannedFault, RoleOf, Who};
 use crate::scenario::{Scenario, Swarm};
 
@@ -64,7 +64,13 @@ pub const UPGRADE: &str = "rolling_upgrade";
 pub const MOODY: &str = "receiver_moody";
 pub const LOSE: &str = "lose_node";
 
+/// What draws one part of a seed's world: the same for all its variants.
 pub fn stream(seed: u64, name: [u8; 8]) -> SmallRng {
+    varied_stream(world(seed), name)
+}
+
+/// What draws one part of what is asked for: another one in each variant.
+pub fn varied_stream(seed: u64, name: [u8; 8]) -> SmallRng {
     SmallRng::seed_from_u64(seed ^ u64::from_be_bytes(name))
 }
 
@@ -272,7 +278,7 @@ fn wrong<T: Default + PartialEq + From<u8>>(by: T) -> T {
     if by == T::default() { T::from(1) } else { by }
 }
 
-/// How far a leader's clock may be off under these faults.
+/// How far a leader's clock may be off under these faults, in a cluster of so many.
 ///
 /// A leader stamps while its clock is within 500 ms of the median of the reachable nodes' and has not jumped by more
 /// than 500 ms since it was compared. So one wrong clock is bounded by both; several at a time can outvote right ones.
@@ -298,5 +304,28 @@ pub fn clock_error_ms(faults: &[PlannedFault], nodes: u32) -> i64 {
         0 => 0,
         _ if overlap || may_be_alone => 4000,
         _ => 1100,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jump(at: u64, lasts: u64) -> PlannedFault {
+        let fault = Fault::ClockJump { node: Who::Role(RoleOf::Any), by_ms: 2500 };
+        PlannedFault { at: Millis(at), lasts: Some(Millis(lasts)), fault }
+    }
+
+    #[test]
+    fn one_wrong_clock_is_outvoted_unless_nobody_else_votes() {
+        assert_eq!(clock_error_ms(&[], 1), 0);
+        assert_eq!(clock_error_ms(&[jump(0, 1000)], 3), 1100);
+        assert_eq!(clock_error_ms(&[jump(0, 1000), jump(3000, 1000)], 3), 4000);
+        assert_eq!(clock_error_ms(&[jump(0, 1000), jump(3001, 1000)], 3), 1100);
+        assert_eq!(clock_error_ms(&[jump(0, 1000)], 1), 4000);
+        let fault = Fault::RemoveNode { node: Who::Role(RoleOf::Any) };
+        let removal = PlannedFault { at: Millis(0), lasts: None, fault };
+        assert_eq!(clock_error_ms(&[jump(0, 1000), removal.clone()], 2), 4000);
+        assert_eq!(clock_error_ms(&[jump(0, 1000), removal], 3), 1100);
     }
 }

@@ -34,9 +34,24 @@ const NIGHTS: [Timestamp; 5] = [
 /// One seed of so many begins in one of them, unless the scenario says when it begins.
 const NIGHTS_EVERY: u64 = 4;
 
+/// Below it, seeds are drawn whole. Above, they are variants: their lower half draws the world (nodes, faults, bounds,
+/// when it begins), as it does by itself, and the whole seed what is asked for, and every chance in the simulation.
+const WORLDS: u64 = 1 << 32;
+
+/// The seed that draws the world of this one.
+pub fn world(seed: u64) -> u64 {
+    seed % WORLDS
+}
+
+/// The same world with other requests and chances, for each number from 1 on.
+pub fn variant(seed: u64, number: u32) -> u64 {
+    world(seed) + WORLDS * u64::from(number)
+}
+
 /// When a scenario begins under a seed, where the clock can be chosen.
 pub fn start(scenario: &Scenario, seed: u64) -> Timestamp {
     let free = scenario.swarm.is_some() && scenario.start == Scenario::default().start;
+    let seed = world(seed);
     let night = NIGHTS[(seed / NIGHTS_EVERY % NIGHTS.len() as u64) as usize];
     if free && seed.is_multiple_of(NIGHTS_EVERY) { night } else { scenario.start }
 }
@@ -71,9 +86,9 @@ pub fn webhook_secret(seed: u64) -> Option<String> {
 /// The plan of a scenario under a seed, when its workload begins at `start`.
 pub fn plan(scenario: &Scenario, start: Timestamp, seed: u64) -> DrawnPlan {
     let scenario = &Scenario { nodes: nodes(scenario, seed), ..scenario.clone() };
-    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut rng = SmallRng::seed_from_u64(world(seed));
     // From a stream of their own, so that what is asked for and what goes wrong change apart.
-    let mut operations = operations::operations(scenario, start, &mut faults::stream(seed, *b"requests"));
+    let mut operations = operations::operations(scenario, start, &mut faults::varied_stream(seed, *b"requests"));
     operations.sort_by_key(|operation| operation.at);
     let mut faults = scenario.faults.clone();
     if let Some(swarm) = &scenario.swarm {
@@ -95,7 +110,7 @@ fn bounds(scenario: &Scenario, seed: u64) -> Bounds {
     if scenario.swarm.is_some() && scenario.pace == Pace::Normal {
         let share = faults::stream(seed, *b"bounds--").random_range(0.05..0.65);
         for bound in Bound::ALL {
-            let mut rng = SmallRng::seed_from_u64(seed ^ xxhash_rust::xxh3::xxh3_64(bound.name().as_bytes()));
+            let mut rng = SmallRng::seed_from_u64(world(seed) ^ xxhash_rust::xxh3::xxh3_64(bound.name().as_bytes()));
             if rng.random_bool(share) {
                 bounds.insert(bound.name().to_owned(), rng.random_range(bound.small()));
             }
@@ -240,6 +255,20 @@ mod tests {
             assert_eq!(seeds.iter().map(|names| disks(names)).max(), Some(minority(nodes as usize)));
             assert!(seeds.iter().filter(|names| names.contains(&REMOVE)).all(|names| disks(names) == 0));
             assert_eq!(seeds.iter().flatten().any(|name| *name == "partition"), nodes > 1);
+        }
+    }
+
+    #[test]
+    fn a_variant_has_the_same_world_and_other_requests() {
+        let whole = scenario::read_str(scenario::DEFAULT, "default".as_ref()).unwrap();
+        for seed in [4, 7, 121] {
+            let other = variant(seed, 3);
+            assert_eq!((world(seed), world(other), variant(other, 3)), (seed, seed, other));
+            let (one, two) = (settled(&whole, seed), settled(&whole, other));
+            assert_eq!((one.nodes, one.start), (two.nodes, two.start));
+            let (one, two) = (plan(&whole, one.start, seed), plan(&whole, two.start, other));
+            assert_eq!((&one.faults, &one.bounds), (&two.faults, &two.bounds));
+            assert_ne!(one.operations, two.operations);
         }
     }
 
