@@ -48,6 +48,8 @@ pub struct TaskState {
     /// Unfinished runs, in log order; kept only if [`TaskState::tracks_runs`]. Under `allow` and `skip`, at most
     /// [`crate::limits::TRACKED_RUNS`] of them.
     pub live: Vec<RunId>,
+    /// When the last of its runs ended; when it was made, before that. Kept only if [`TaskState::tracks_runs`].
+    pub last_ended: Timestamp,
     /// The run of a one-shot's scheduled occurrence: its ledger line.
     pub one_shot_run: Option<(Timestamp, RunId)>,
     /// Where a following occurrence of the same kind is added, instead of a line of its own.
@@ -64,8 +66,9 @@ pub struct TaskState {
 
 impl Versioned for TaskState {
     const NAME: &'static str = "task";
-    /// Builds before the first release wrote 1, without `grace`, 2, without `period`, and 3, without `since`.
-    const VERSION: u8 = 4;
+    /// Builds before the first release wrote 1, without `grace`, 2, without `period`, 3, without `since`, and 4, without
+    /// `last_ended`.
+    const VERSION: u8 = 5;
 }
 
 impl TaskState {

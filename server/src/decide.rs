@@ -160,6 +160,7 @@ mod tests {
             grace: spec.catch_up.grace,
             on_finish: OnFinish::Keep,
             live: Vec::new(),
+            last_ended: CREATED,
             one_shot_run: None,
             open_line: None,
             lines: 0,

@@ -66,6 +66,7 @@ impl Apply<'_> {
             on_finish: OnFinish::Keep,
             grace: put.spec.catch_up.grace,
             live: Vec::new(),
+            last_ended: self.time,
             one_shot_run: None,
             open_line: None,
             lines: 0,

@@ -107,7 +107,9 @@ impl Apply<'_> {
             TaskStatus::Finished => {
                 let goes = task.one_shot || task.on_finish == OnFinish::Delete;
                 let kept = bound!(FinishedKept, FINISHED_KEPT);
-                goes && task.version_at.max(task.decided_until).saturating_add(kept) <= self.time
+                // A one-shot is counted from its decision, any other from the end of its last run.
+                let ended = if task.one_shot { task.version_at } else { task.last_ended };
+                goes && ended.max(task.version_at).max(task.decided_until).saturating_add(kept) <= self.time
             }
         }
     }
@@ -233,6 +235,29 @@ mod tests {
         assert_eq!(m.view().spec(id, 1).unwrap(), None);
         assert_eq!(m.view().find_task(&named("a")).unwrap(), None);
         assert_eq!(m.view().counts().unwrap(), Default::default());
+    }
+
+    #[test]
+    fn a_finished_task_goes_a_day_after_its_last_run_though_that_was_triggered_by_hand() {
+        let mut m = Machine::new();
+        let spec = TaskSpec { on_finish: OnFinish::Delete, remaining: Some(1), ..recurring() };
+        let id = m.create("a", spec, next(60));
+        let run = m.fire(id, None).unwrap();
+        m.outcome(run, Outcome::Succeeded);
+        let finished = m.now;
+        m.now = finished.saturating_add(Millis::from_secs(3600));
+        m.run(Command::TriggerTask(TriggerTask { task: named("a"), idempotency: None }));
+        let triggered = m.task(id).live[0];
+        m.outcome(triggered, Outcome::Succeeded);
+        let ended = m.now;
+        assert!(m.effects.contains(&Effect::ExpiryArmed { task: id, wake_at: ended.saturating_add(FINISHED_KEPT) }));
+        let expire = Command::ExpireTask { task: id, max_lines: 10 };
+        m.now = finished.saturating_add(FINISHED_KEPT);
+        m.run(expire.clone());
+        assert!(m.view().task(id).unwrap().is_some(), "a day after it finished, not after its last run");
+        m.now = ended.saturating_add(FINISHED_KEPT);
+        m.run(expire);
+        assert_eq!(m.view().task(id).unwrap(), None);
     }
 
     #[test]

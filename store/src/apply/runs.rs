@@ -214,6 +214,7 @@ impl Apply<'_> {
             return Ok(());
         }
         task.live.retain(|id| *id != run.id);
+        task.last_ended = self.time;
         self.count_failure(&mut task, run, gone)?;
         if !(planted!(WaitingNotStarted) && run.state == RunState::Failed) {
             self.promote(&mut task)?;
