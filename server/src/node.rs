@@ -195,6 +195,8 @@ impl Node {
             }
             drain_api.drain();
             let _ = server_ended.await;
+            // It may have been elected while it drained.
+            hand_over(&replica).await;
         };
         tokio::select! {
             biased;

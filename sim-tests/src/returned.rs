@@ -23,6 +23,7 @@ macro_rules! returned {
 
 /// Each under the name of its bug, which is the name of its file.
 pub const ALL: &[Returned] = returned! {
+    "change_left_half_made": 10,
     "clock_not_compared": 10,
     "dead_peer_without_pause": 10,
     "decided_by_doubted_clock": 10,
@@ -39,6 +40,7 @@ pub const ALL: &[Returned] = returned! {
     "lost_node_given_shards": 10,
     "new_clock_trusted": 10,
     "old_measurement_told": 10,
+    "removed_leader_delivers": 10,
     "reported_made_again": 10,
     "refusal_shared": 10,
     "second_pass_lost": 10,

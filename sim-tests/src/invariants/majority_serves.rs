@@ -53,6 +53,8 @@ struct Watch {
     now: u64,
     bound: u64,
     up: BTreeSet<NodeId>,
+    /// They have been asked to end, and serve until they do: nobody counts on them, and they may lead.
+    draining: BTreeSet<NodeId>,
     paused: BTreeSet<NodeId>,
     silent: BTreeSet<(NodeId, NodeId)>,
     /// Faults that excuse everybody.
@@ -80,6 +82,7 @@ impl Watch {
             now: 0,
             bound: bound(history),
             up: BTreeSet::new(),
+            draining: BTreeSet::new(),
             paused: BTreeSet::new(),
             silent: BTreeSet::new(),
             troubles: BTreeSet::new(),
@@ -98,8 +101,10 @@ impl Watch {
             Event::Links { silent } => self.silent = silent.iter().copied().collect(),
             Event::FaultBegins { id, planned, nodes } => match &planned.fault {
                 fault if fault.changes_members() => return false,
-                // It drains, and then ends.
-                Fault::Terminate { .. } => self.up.retain(|node| !nodes.contains(node)),
+                Fault::Terminate { .. } => {
+                    self.up.retain(|node| !nodes.contains(node));
+                    self.draining.extend(nodes);
+                }
                 fault if is_told(fault) => return true,
                 _ => {
                     self.troubles.insert(*id);
@@ -135,6 +140,7 @@ impl Watch {
             }
             NodeEvent::Killed | NodeEvent::PowerCut | NodeEvent::Stopped { .. } | NodeEvent::Broke { .. } => {
                 self.up.remove(&node);
+                self.draining.remove(&node);
                 self.paused.remove(&node);
                 self.leaders.remove(&node);
             }
@@ -162,8 +168,13 @@ impl Watch {
         if self.majorities.iter().zip(&whole).any(|(majority, whole)| majority.since.is_some() && !whole) {
             self.writes_went_in("it fell apart");
         }
+        let hears = |node: &NodeId, nodes: &BTreeSet<NodeId>| {
+            nodes.iter().all(|other| !self.silent.contains(&(*node, *other)) && !self.silent.contains(&(*other, *node)))
+        };
         let serves = |node: &NodeId| {
-            let in_one = self.majorities.iter().zip(&whole).any(|(it, whole)| *whole && it.nodes.contains(node));
+            let is_heard_by = |nodes| self.draining.contains(node) && hears(node, nodes);
+            let mut whole = self.majorities.iter().zip(&whole).filter(|(_, whole)| **whole);
+            let in_one = whole.any(|(it, _)| it.nodes.contains(node) || is_heard_by(&it.nodes));
             in_one && !self.paused.contains(node)
         };
         let led = self.leaders.keys().any(serves);
@@ -310,6 +321,17 @@ mod tests {
         accepts(NAME, follows(alone(), 1, 1).at(9_000).converged());
         accepts(NAME, three().at(1_000).node(1, NodeEvent::Paused).killed(2).at(9_000).converged());
         refuses(NAME, three().at(1_000).node(1, NodeEvent::Paused).at(9_000).converged());
+    }
+
+    #[test]
+    fn one_that_drains_may_lead_and_is_not_counted_on() {
+        let terminate = Fault::Terminate { node: Who::Role(RoleOf::Any) };
+        let drains = |node: u64| three().at(1_000).begin_at(node, 7, terminate.clone());
+        accepts(NAME, leads(drains(1), 1, 2).at(9_000).converged());
+        refuses(NAME, leads(silent(drains(1), &ISOLATED), 1, 2).at(9_000).converged());
+        refuses(NAME, leads(drains(1), 1, 2).killed(1).at(9_000).converged());
+        // Without it there is one node.
+        accepts(NAME, follows(drains(2).killed(3), 1, 1).at(9_000).converged());
     }
 
     #[test]

@@ -498,6 +498,7 @@ async fn look(replica: Replica, recorder: Recorder, seen: Arc<Mutex<BTreeMap<Nod
                 Err(error) => untold(node, "its digest", &error),
             });
         }
-        tokio::time::sleep(every).await;
+        // Not in step with what happens every so often: it would see always, or never, what is so for a moment.
+        tokio::time::sleep(every + Duration::from_millis(u64::from(round % 7))).await;
     }
 }
