@@ -256,7 +256,6 @@ mod simulated {
             RetryAfterIgnored, "retry_after_ignored", "an attempt is tried again before its receiver wanted it";
             CancelledIsRefused, "cancelled_is_refused", "a cancel that was made and cannot be read is answered as a refusal";
             ResignedGoesOn, "resigned_goes_on", "a leader that hands leadership over goes on delivering";
-            AnyLeaderBefore, "any_leader_before", "who was seen to lead last counts as the leader before, whatever its term";
         }
     }
 

@@ -23,6 +23,7 @@ macro_rules! returned {
 
 /// Each under the name of its bug, which is the name of its file.
 pub const ALL: &[Returned] = returned! {
+    "cancelled_is_refused": 10,
     "change_left_half_made": 10,
     "clock_not_compared": 10,
     "dead_peer_without_pause": 10,
@@ -47,6 +48,8 @@ pub const ALL: &[Returned] = returned! {
     "settles_beyond_remaining": 10,
     "timer_forgotten_by_clock": 10,
     "unheard_clock_trusted": 10,
+    "unheard_leader_stays": 10,
+    "votes_for_the_unreachable": 10,
 };
 
 pub fn scenario_of(bug: &str) -> Option<&'static Returned> {

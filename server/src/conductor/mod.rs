@@ -92,7 +92,7 @@ pub async fn run(
 /// The leader before the one of `term`, if it is the one that was seen last. In a term between the two another may have
 /// led, unseen, and have given that one a lease as a follower.
 fn previous_leader(seen: Option<(NodeId, u64)>, term: u64) -> Option<NodeId> {
-    seen.filter(|(_, led)| led + 1 == term || planted!(AnyLeaderBefore)).map(|(leader, _)| leader)
+    seen.filter(|(_, led)| led + 1 == term).map(|(leader, _)| leader)
 }
 
 /// Why a reign ended.

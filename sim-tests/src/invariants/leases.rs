@@ -7,6 +7,9 @@ use campanile_model::NodeId;
 use super::transit::Transit;
 use crate::history::{Event, History, NodeEvent};
 
+/// The last of a lease, in microseconds, in which nothing is begun (docs/ARCHITECTURE.md).
+pub const UNUSED: u64 = 100_000;
+
 /// A lease as it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -91,6 +94,11 @@ impl Leases {
         let resigned = of.resigned.get(of.resigned.partition_point(|t| *t <= lease.t)).copied().unwrap_or(u64::MAX);
         let deposed = of.follows.iter().find(|(t, term)| *t > lease.t && *term >= lease.term).map(|(t, _)| *t);
         end.min(death).min(resigned).min(deposed.unwrap_or(u64::MAX))
+    }
+
+    /// Those that leaders had by themselves.
+    pub fn own(&self) -> impl Iterator<Item = &Lease> {
+        self.nodes.values().flat_map(|of| &of.given).filter(|lease| lease.by == lease.node)
     }
 
     /// A node's leases that were given until `t`, newest first.

@@ -1,7 +1,8 @@
 //! As long as a majority of the nodes is up and each of it hears the others, it serves: somebody leads and is ready, and
 //! what clients write moves the log. Not only once everything has healed.
 //!
-//! Half a node is none: what only sends, or only hears, is in no such majority, and must not keep the others from one.
+//! Half a node is none: what only sends, or only hears, is in no such majority, and must not keep the others from one. Nor
+//! is one elected that none of the others can reach: it would lead and hear nobody.
 //! Troubles that are not of links and processes (disks, clocks, lost and late messages, nodes of two builds) excuse
 //! everybody while they last. Once the members change the history is not judged any further.
 
@@ -33,6 +34,9 @@ pub fn check(facts: &Facts) -> Finding {
     watch.report.finish_if_any("a majority that was there for long enough")
 }
 
+/// A node that nobody has reached for so long, in microseconds, is not elected: voters try it before they vote.
+const UNREACHED: u64 = 2_000_000;
+
 /// How long a majority of so many may take to come to serve, in microseconds: a fifth of the bound on lateness, and a
 /// fifteenth more for each node.
 fn bound(history: &History) -> u64 {
@@ -56,7 +60,9 @@ struct Watch {
     /// They have been asked to end, and serve until they do: nobody counts on them, and they may lead.
     draining: BTreeSet<NodeId>,
     paused: BTreeSet<NodeId>,
-    silent: BTreeSet<(NodeId, NodeId)>,
+    /// Links over which nothing arrives, from and to, and since when.
+    silent: BTreeMap<(NodeId, NodeId), u64>,
+    members: BTreeSet<NodeId>,
     /// Faults that excuse everybody.
     troubles: BTreeSet<usize>,
     /// Who leads and is ready, by its own word.
@@ -84,7 +90,8 @@ impl Watch {
             up: BTreeSet::new(),
             draining: BTreeSet::new(),
             paused: BTreeSet::new(),
-            silent: BTreeSet::new(),
+            silent: BTreeMap::new(),
+            members: members.iter().copied().collect(),
             troubles: BTreeSet::new(),
             leaders: BTreeMap::new(),
             majorities,
@@ -98,7 +105,10 @@ impl Watch {
         self.now = t;
         match event {
             Event::Node { node, what } => self.take_node(*node, what),
-            Event::Links { silent } => self.silent = silent.iter().copied().collect(),
+            Event::Links { silent } => {
+                let since = |link| self.silent.get(link).copied().unwrap_or(t);
+                self.silent = silent.iter().map(|link| (*link, since(link))).collect();
+            }
             Event::FaultBegins { id, planned, nodes } => match &planned.fault {
                 fault if fault.changes_members() => return false,
                 Fault::Terminate { .. } => {
@@ -152,6 +162,13 @@ impl Watch {
             }
             NodeEvent::Leads { term } => {
                 self.leaders.insert(node, *term);
+                let others = self.members.iter().filter(|other| **other != node);
+                let since = others.map(|other| self.silent.get(&(*other, node)).copied().unwrap_or(u64::MAX)).max();
+                let unreached = since.map_or(0, |since| self.now.saturating_sub(since));
+                self.report.hold(unreached < UNREACHED, self.now, || {
+                    let ms = unreached / 1000;
+                    format!("node {node} was elected in term {term}, and no other could reach it for {ms} ms")
+                });
             }
         }
     }
@@ -159,7 +176,7 @@ impl Watch {
     fn is_whole(&self, nodes: &BTreeSet<NodeId>) -> bool {
         let lives = |node: &NodeId| self.up.contains(node) && !self.paused.contains(node);
         let hear = |(from, to): &(NodeId, NodeId)| nodes.contains(from) && nodes.contains(to);
-        self.troubles.is_empty() && nodes.iter().all(lives) && !self.silent.iter().any(hear)
+        self.troubles.is_empty() && nodes.iter().all(lives) && !self.silent.keys().any(hear)
     }
 
     /// Who of what has changed can serve now, and is served.
@@ -169,7 +186,9 @@ impl Watch {
             self.writes_went_in("it fell apart");
         }
         let hears = |node: &NodeId, nodes: &BTreeSet<NodeId>| {
-            nodes.iter().all(|other| !self.silent.contains(&(*node, *other)) && !self.silent.contains(&(*other, *node)))
+            nodes
+                .iter()
+                .all(|other| !self.silent.contains_key(&(*node, *other)) && !self.silent.contains_key(&(*other, *node)))
         };
         let serves = |node: &NodeId| {
             let is_heard_by = |nodes| self.draining.contains(node) && hears(node, nodes);
@@ -313,6 +332,16 @@ mod tests {
         }
         // Of these each hears one other both ways.
         accepts(NAME, silent(silent(three().at(1_000), &[(1, 3)]).at(5_000), &[]));
+    }
+
+    #[test]
+    fn nobody_is_elected_whom_nobody_can_reach() {
+        let deaf = [(1, 2), (3, 2)];
+        let elected = |after| leads(silent(three().at(1_000).killed(1), &deaf).at(1_000 + after), 2, 2);
+        refuses(NAME, elected(2_000));
+        accepts(NAME, elected(1_999));
+        // One other is enough to be elected by.
+        accepts(NAME, leads(silent(three().at(1_000).killed(1), &deaf[..1]).at(3_000), 2, 2));
     }
 
     #[test]

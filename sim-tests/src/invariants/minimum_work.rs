@@ -92,7 +92,7 @@ mod tests {
     use crate::invariants::{ALL, ORACLES};
 
     /// Checkers of what a closing round does not bring about.
-    const OF_FAULTS: [&str; 3] = ["fence_after_lease", "snapshot_equivalence", "leader_completeness"];
+    const OF_FAULTS: [&str; 4] = ["fence_after_lease", "leader_lease", "snapshot_equivalence", "leader_completeness"];
 
     fn all_looked_at(things: impl Fn(&str) -> Option<u64>) -> Vec<(&'static str, Finding)> {
         let finding = |checked| match checked {

@@ -24,6 +24,7 @@ mod finality;
 mod housekeeping;
 mod index;
 mod leader_completeness;
+mod leader_lease;
 mod leases;
 mod ledger_balance;
 mod linearizable;
@@ -99,6 +100,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("attempt_exclusive", attempt_exclusive::check),
     ("no_stale_send", no_stale_send::check),
     ("fence_after_lease", fence_after_lease::check),
+    ("leader_lease", leader_lease::check),
     ("no_deposed_fire", no_deposed_fire::check),
     ("replica_determinism", replica_determinism::check),
     ("snapshot_equivalence", snapshot_equivalence::check),

@@ -4,12 +4,9 @@
 //! make it, and no more (see [`super::transit`]).
 
 use super::index::Facts;
-use super::leases::Leases;
+use super::leases::{Leases, UNUSED};
 use super::report::Report;
 use crate::verdict::Finding;
-
-/// The last of a lease, in which nothing is begun (docs/ARCHITECTURE.md).
-const UNUSED: u64 = 100_000;
 
 pub fn check(facts: &Facts) -> Finding {
     let leases = Leases::new(facts.history);
