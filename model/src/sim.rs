@@ -238,6 +238,7 @@ mod simulated {
             RetryWithoutBody, "retry_without_body", "a retry is sent without the payload";
             TriggerUsesRemaining, "trigger_uses_remaining", "a manual trigger counts against remaining";
             HeldBackForgotten, "held_back_forgotten", "an update forgets the occurrence that jitter still holds back";
+            RangeTakesRuns, "range_takes_runs", "a range that is trimmed takes the runs with it that were triggered meanwhile";
             TrimsTheYoung, "trims_the_young", "retention does not look at how old a run is";
             GuardInverted, "guard_inverted", "a put is refused as a conflict if nothing came between, and taken if something did";
             MatchRefused, "match_refused", "a version that is asked for is never the task's";

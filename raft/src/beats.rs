@@ -546,7 +546,10 @@ impl Inner {
 
     async fn hand_over(&self, to: NodeId) -> Result<(), Fatal<TypeConfig>> {
         let term = self.leadership.borrow().term;
-        self.state().resigned = Some(term).filter(|_| !planted!(ResignedGoesOn));
+        if !planted!(ResignedGoesOn) {
+            self.state().resigned = Some(term);
+            granted!(node: self.node, incarnation: self.incarnation, term: term, lasts: Duration::ZERO);
+        }
         self.raft.trigger().transfer_leader(to.0).await
     }
 

@@ -41,6 +41,7 @@ pub const ALL: &[Returned] = returned! {
     "lost_node_given_shards": 10,
     "new_clock_trusted": 10,
     "old_measurement_told": 10,
+    "range_takes_runs": 10,
     "removed_leader_delivers": 10,
     "reported_made_again": 10,
     "refusal_shared": 10,

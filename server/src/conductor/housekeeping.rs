@@ -73,9 +73,12 @@ impl Housekeeping {
 async fn job(context: &Arc<Context>, tasks: BTreeSet<TaskId>, undecided_since: Option<Timestamp>) -> StoreResult<()> {
     let removed = bound!(RemovedPerEntry, REMOVED_PER_ENTRY);
     for task in tasks {
-        if let Some(before) = trim_before(&context.replica.store().view(), task, context.clock.now())? {
-            let command = Command::TrimLedger { task, before, max_lines: removed };
-            repeat(context, command).await;
+        while let Some((before, lines)) = trim(&context.replica.store().view(), task, context.clock.now())? {
+            let max_lines = if planted!(RangeTakesRuns) { removed } else { lines.min(removed) };
+            let done = propose(context, Command::TrimLedger { task, before, max_lines }).await;
+            if done < removed {
+                break;
+            }
         }
     }
     let Some(undecided_since) = undecided_since else { return Ok(()) };
@@ -94,21 +97,24 @@ async fn job(context: &Arc<Context>, tasks: BTreeSet<TaskId>, undecided_since: O
 
 /// Proposes a command until it finds less to do than it may, or fails.
 async fn repeat(context: &Context, command: Command) {
-    let most = bound!(RemovedPerEntry, REMOVED_PER_ENTRY);
-    loop {
-        match context.replica.propose_as_leader(Lane::Backlog, vec![command.clone()]).await.as_deref() {
-            Ok([Reply::Lines { done }]) if *done >= most => {}
-            Ok(_) => return,
-            Err(error) => {
-                tracing::debug!(%error, "housekeeping was not committed; left for later");
-                return;
-            }
+    while propose(context, command.clone()).await >= bound!(RemovedPerEntry, REMOVED_PER_ENTRY) {}
+}
+
+/// How much the command has removed; nothing if it was not committed.
+async fn propose(context: &Context, command: Command) -> u32 {
+    match context.replica.propose_as_leader(Lane::Backlog, vec![command]).await.as_deref() {
+        Ok([Reply::Lines { done }]) => *done,
+        Ok(_) => 0,
+        Err(error) => {
+            tracing::debug!(%error, "housekeeping was not committed; left for later");
+            0
         }
     }
 }
 
-/// Ledger lines scheduled before this instant are beyond what the task keeps.
-fn trim_before(view: &View, task: TaskId, now: Timestamp) -> StoreResult<Option<Timestamp>> {
+/// What of the task's ledger is beyond what it keeps: the oldest lines, so many, all of them before this instant. Both
+/// are needed: a range of what did not fire may last beyond runs that were triggered meanwhile, which are kept.
+fn trim(view: &View, task: TaskId, now: Timestamp) -> StoreResult<Option<(Timestamp, u32)>> {
     let Some(state) = view.task(task)? else { return Ok(None) };
     let retention = state.retention;
     let most = bound!(LedgerLines, limits::LEDGER_LINES);
@@ -123,7 +129,7 @@ fn trim_before(view: &View, task: TaskId, now: Timestamp) -> StoreResult<Option<
     // So many of the last runs are kept, however many lines of what did not fire stand between them.
     let fired = state.tally.fired.saturating_sub(state.folded.fired + u64::from(state.one_shot_run.is_some()));
     let mut may_go = fired.saturating_sub(u64::from(retention.runs));
-    let before = oldest
+    let goes = oldest
         .iter()
         .enumerate()
         .take_while(|(position, line)| {
@@ -131,9 +137,10 @@ fn trim_before(view: &View, task: TaskId, now: Timestamp) -> StoreResult<Option<
             may_go = may_go.saturating_sub(u64::from(line.run.is_some()));
             (*position as u32) < beyond_limit || (line.last < too_old && !is_kept)
         })
-        .last()
-        .map(|(_, line)| line.last.saturating_add(Millis(1)));
-    Ok(before)
+        .map(|(_, line)| line.last)
+        .collect::<Vec<_>>();
+    let last = goes.iter().max().copied();
+    Ok(last.map(|last| (last.saturating_add(Millis(1)), goes.len() as u32)))
 }
 
 /// The instant before which the time index holds nothing that is still to be decided: `until`, or the first row whose

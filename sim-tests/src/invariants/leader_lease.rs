@@ -20,7 +20,7 @@ pub fn check(facts: &Facts) -> Finding {
     for (term, (t, leader)) in elections(facts) {
         for lease in leases.own().filter(|lease| lease.term < term && lease.node != leader) {
             let until = leases.until(lease, UNUSED);
-            report.hold(until <= t, t, || {
+            report.hold(until <= t + LOOK, t, || {
                 format!(
                     "node {leader} leads in term {term}, and node {} has a lease by itself, of term {}, for {} us more",
                     lease.node,
@@ -32,6 +32,9 @@ pub fn check(facts: &Facts) -> Finding {
     }
     report.finish()
 }
+
+/// Nodes are looked at every so many microseconds, and some more: so late it may be seen that one follows.
+const LOOK: u64 = 60_000;
 
 /// When somebody was first seen to lead in each term.
 fn elections(facts: &Facts) -> BTreeMap<u64, (u64, NodeId)> {
@@ -63,12 +66,12 @@ mod tests {
 
     #[test]
     fn it_ends_by_itself() {
-        accepts(NAME, another_leads(300, |script| script));
-        refuses(NAME, another_leads(299, |script| script));
+        accepts(NAME, another_leads(240, |script| script));
+        refuses(NAME, another_leads(239, |script| script));
         // Under its own lease it goes on for as long as it likes.
         let again = |script: Script| script.at(1100).lease(1, 7, 1, 400);
-        accepts(NAME, another_leads(400, again));
-        refuses(NAME, another_leads(399, again));
+        accepts(NAME, another_leads(340, again));
+        refuses(NAME, another_leads(339, again));
         refuses(NAME, another_leads(300, |script| script).at(1500).lease(1, 7, 1, 400));
     }
 

@@ -55,6 +55,7 @@ const MEANT: &[(&str, &[&str])] = &[
     ("trigger_uses_remaining", &["task_ends"]),
     ("held_back_forgotten", &["no_lost_fire", "ledger_balance"]),
     ("trims_the_young", &["retention_kept"]),
+    ("range_takes_runs", &["retention_kept"]),
     ("guard_inverted", &["refusals", "minimum_work"]),
     ("match_refused", &["refusals"]),
     ("negative_priority_refused", &["refusals"]),
