@@ -1,11 +1,12 @@
 //! While nothing is wrong, every request is served: it is answered at once, by whatever member is asked, and the answer is
 //! not that it could not be served. What a client got wrong is refused all the same.
 //!
-//! Judged in the closing round only: before it, clients may be talking to nodes that are just coming back.
+//! Judged in the closing round only: before it, clients may be talking to nodes that are just coming back. What asks a
+//! node that is gone for good is not judged.
 
 use super::index::Facts;
 use super::report::Report;
-use crate::history::Outcome;
+use crate::history::{Event, Outcome};
 use crate::verdict::Finding;
 
 const NAME: &str = "serves_in_calm";
@@ -18,7 +19,12 @@ pub fn check(facts: &Facts) -> Finding {
     let Some(closing) = facts.closing else { return Finding::NotApplicable { needs: "a closing round" } };
     let mut report = Report::new(NAME);
     let end = facts.history.end();
-    for operation in facts.operations.iter().filter(|operation| operation.invoked >= closing) {
+    let there = facts.history.events.iter().find_map(|timed| match &timed.event {
+        Event::Healed { nodes } => Some(nodes),
+        _ => None,
+    });
+    let is_there = |node| there.is_none_or(|nodes| nodes.contains(&node));
+    for operation in facts.operations.iter().filter(|asked| asked.invoked >= closing && is_there(asked.node)) {
         let by = operation.invoked + ANSWERED;
         let what = || operation.action.task_name().unwrap_or("a run or a batch").to_owned();
         let answered = operation.returned.map(|(t, _)| t);
@@ -42,9 +48,10 @@ pub fn check(facts: &Facts) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use campanile_model::NodeId;
+
     use super::super::testing::*;
     use super::*;
-    use crate::history::Event;
 
     fn calm() -> Script {
         Script::new().at(1_000).event(Event::Closing)
@@ -65,6 +72,17 @@ mod tests {
         refuses(NAME, answered(refused(503, "no_leader")));
         refuses(NAME, answered(refused(0, "unreachable")));
         refuses(NAME, answered(Outcome::Unknown { reason: "time".into() }));
+    }
+
+    #[test]
+    fn nothing_is_asked_of_those_that_are_gone() {
+        let healed = |nodes: &[u64]| {
+            let nodes = nodes.iter().copied().map(NodeId).collect();
+            let script = Script::new().event(Event::Healed { nodes }).at(1_000).event(Event::Closing);
+            script.at(2_000).invoke(1, put()).at(2_100).returned(1, refused(0, "unreachable"))
+        };
+        refuses(NAME, healed(&[1, 2, 3]));
+        not_applicable(NAME, healed(&[2, 3]));
     }
 
     #[test]
