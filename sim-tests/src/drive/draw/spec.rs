@@ -144,7 +144,13 @@ fn field(name: &str, rng: &mut SmallRng, scene: Scene) -> Option<Value> {
         "timeout" if now_and_then(0.97) => millis(rng, 800..4000),
         "deadline" if now_and_then(0.12) => millis(rng, 500..12_000),
         "overlap" => one_of(rng, &["allow", "allow", "allow", "skip", "buffer_one", "buffer_all", "cancel_other"]),
-        "catch_up" if now_and_then(0.95) => json!({
+        // Shorter than leaders stay away.
+        "catch_up" if now_and_then(0.4) => json!({
+            "grace": millis(rng, 0..1500),
+            "window": format!("{}s", rng.random_range(2..5)),
+            "policy": one_of(rng, &["fire_once", "fire_all"]),
+        }),
+        "catch_up" if now_and_then(0.9) => json!({
             "grace": millis(rng, 1000..10_000),
             "window": format!("{}s", rng.random_range(3..90)),
             "policy": one_of(rng, &["fire_once", "fire_all", "skip"]),
