@@ -130,6 +130,17 @@ mod tests {
     }
 
     #[test]
+    fn the_corpus_of_the_default_scenario_can_be_read() {
+        let corpus = Corpus::read(Path::new("corpus.toml")).unwrap();
+        assert!(corpus.marks.values().all(|seeds| (1..=KEPT).contains(&seeds.len())));
+        #[cfg(madsim)]
+        for mark in corpus.marks.keys() {
+            let known = campanile_model::sim::Mark::ALL.iter().any(|known| known.name() == mark);
+            assert!(known, "{mark} is no mark");
+        }
+    }
+
+    #[test]
     fn a_corpus_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("corpus.toml");

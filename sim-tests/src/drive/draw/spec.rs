@@ -146,7 +146,7 @@ fn field(name: &str, rng: &mut SmallRng, scene: Scene) -> Option<Value> {
         "overlap" => one_of(rng, &["allow", "allow", "allow", "skip", "buffer_one", "buffer_all", "cancel_other"]),
         // Shorter than leaders stay away.
         "catch_up" if now_and_then(0.4) => json!({
-            "grace": millis(rng, 0..1500),
+            "grace": millis(rng, 1000..1500),
             "window": format!("{}s", rng.random_range(2..5)),
             "policy": one_of(rng, &["fire_once", "fire_all"]),
         }),
