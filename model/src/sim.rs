@@ -209,6 +209,8 @@ mod simulated {
             FencedUnderLease, "fenced_under_lease", "a node is counted as lost while its lease may last";
             TimersLate, "timers_late", "every timer rings half a second late";
             CallsNotForwarded, "calls_not_forwarded", "a node that does not lead hands no write of a client on";
+            PlacesNotCounted, "places_not_counted", "the connections to a host are not counted, and its bound is never met";
+            ReasonNotTold, "reason_not_told", "the record of an attempt that failed does not say why";
             // From here on, bugs that were ours once: what was mended is undone.
             FoundStateNotSynced, "found_state_not_synced", "the state that a node finds when it starts counts as durable without a sync";
             DeadPeerWithoutPause, "dead_peer_without_pause", "a leader tries a follower that is down again without a pause";

@@ -73,6 +73,8 @@ bounds! {
     DispatcherPage, "dispatcher_page", 1..=4, "live runs that the dispatcher reads in one step";
     DispatcherSpecs, "dispatcher_specs", 1..=4, "definitions that the dispatcher has at hand";
     DispatcherEffects, "dispatcher_effects", 2..=8, "batches of effects that may wait for the dispatcher";
+    Connections, "connections", 4..=12, "webhook deliveries that a node has in flight";
+    ConnectionsPerHost, "connections_per_host", 2..=6, "of these, those to one host";
     OutcomesWaiting, "outcomes_waiting", 1..=4, "reports of ended attempts that may wait";
     OutcomeLines, "outcome_lines", 1..=4, "reports of one command";
 

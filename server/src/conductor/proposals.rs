@@ -242,6 +242,7 @@ impl Proposals {
             }
             Finished { from: proposal.from, proposal, result }
         }));
+        filled!("proposals in flight", self.in_flight.len(), IN_FLIGHT);
     }
 
     /// What is next, if there is a place in flight: members, then fires, and what can wait last. What may have to be

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use campanile_model::RunId;
+use campanile_model::{RunId, planted};
 
 use super::Attempt;
 
@@ -94,7 +94,7 @@ impl Hosts {
                 }
                 continue;
             };
-            host.in_flight += 1;
+            host.in_flight += usize::from(!planted!(PlacesNotCounted));
             self.in_flight += 1;
             if !host.waiting.is_empty() && host.in_flight < self.connections_per_host {
                 host.listed = true;
@@ -137,6 +137,26 @@ impl Hosts {
         self.runs.clear();
         self.forgotten.clear();
         self.queued = 0;
+    }
+}
+
+#[cfg(madsim)]
+impl Hosts {
+    /// What does not agree when all is counted anew: attempts that wait, places that are taken, and hosts that have more
+    /// than they may, stand in `ready` and should not or the other way round, or are kept for nothing.
+    pub fn miscounted(&self, in_flight: usize) -> usize {
+        let waiting: usize = self.hosts.values().map(|host| host.waiting.len()).sum();
+        let taken: usize = self.hosts.values().map(|host| host.in_flight).sum();
+        let is_wrong = |name: &Arc<str>, host: &Host| {
+            let listed = self.ready.iter().filter(|ready| *ready == name).count();
+            let is_ready = !host.waiting.is_empty() && host.in_flight < self.connections_per_host;
+            let is_needed = !host.waiting.is_empty() || host.in_flight > 0;
+            let is_within = host.in_flight <= self.connections_per_host;
+            listed != usize::from(is_ready) || host.listed != is_ready || !is_needed || !is_within
+        };
+        let wrong = self.hosts.iter().filter(|(name, host)| is_wrong(name, host)).count();
+        let taken = taken.abs_diff(self.in_flight) + in_flight.abs_diff(self.in_flight);
+        waiting.abs_diff(self.queued()) + taken + wrong + self.in_flight.saturating_sub(self.connections)
     }
 }
 
@@ -198,6 +218,8 @@ mod tests {
         assert!(!hosts.has_ready());
         hosts.release(&"slow".into());
         assert_eq!(popped(&mut hosts), [("slow".into(), run(3))]);
+        #[cfg(madsim)]
+        assert_eq!((hosts.miscounted(3), hosts.miscounted(2)), (0, 1));
         assert_eq!(hosts.queued(), 1);
     }
 

@@ -322,6 +322,7 @@ impl Dispatcher {
             self.hosts.push(host, Attempt { run, spec, task_name: name });
         }
         filled!("dispatcher queue", self.hosts.queued(), bound!(DispatcherQueue, QUEUE));
+        filled!("dispatcher miscounted", self.hosts.miscounted(self.in_flight.len()), 0);
         Ok(())
     }
 
@@ -338,6 +339,7 @@ impl Dispatcher {
             let Some((host, attempt)) = self.hosts.pop() else { break };
             self.start(host, attempt);
         }
+        filled!("dispatcher miscounted", self.hosts.miscounted(self.in_flight.len()), 0);
         self.metrics.attempts_queued.set(self.hosts.queued() as i64);
         self.metrics.attempts_in_flight.set(self.in_flight.len() as i64);
         Ok(())

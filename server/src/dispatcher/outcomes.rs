@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use campanile_model::{Command, OutcomeLine, Reply, bound, planted};
+use campanile_model::{Command, OutcomeLine, Reply, bound, filled, planted};
 use campanile_raft::{Clock, Lane, ProposeError, Replica, rt};
 use tokio::sync::{mpsc, oneshot};
 
@@ -59,6 +59,7 @@ async fn run(mut inbox: mpsc::Receiver<OutcomeLine>, replica: Replica, clock: Cl
                 Err(_) => break,
             }
         }
+        filled!("outcome lines", lines.len(), bound!(OutcomeLines, LINES));
         let (replica, clock, metrics) = (replica.clone(), clock.clone(), metrics.clone());
         rt::spawn(async move {
             commit(lines, &replica, &clock, &metrics).await;

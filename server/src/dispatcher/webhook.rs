@@ -87,7 +87,7 @@ impl WebhookClient {
             token: attempt.run.token,
             result: ended.result,
             status: ended.status.map(|status| status.as_u16()),
-            error: truncated(ended.error),
+            error: if planted!(ReasonNotTold) { String::new() } else { truncated(ended.error) },
         }
     }
 

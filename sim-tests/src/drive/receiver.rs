@@ -97,10 +97,13 @@ impl Receiver {
         match answer {
             Answer::Silence => std::future::pending().await,
             Answer::Reset => {
-                self.recorder.record(Event::Reset { delivery: number });
+                self.recorder.record(Event::Reset { delivery: number, without_end: false });
                 Err("the receiver ends the connection".into())
             }
-            Answer::EndlessHead => endless_head(),
+            Answer::EndlessHead => {
+                self.recorder.record(Event::Reset { delivery: number, without_end: true });
+                endless_head()
+            }
             Answer::Says { status, after, retry_after, body } => {
                 if !after.is_zero() {
                     tokio::time::sleep(after).await;

@@ -17,6 +17,10 @@ use crate::plan::{Bounds, PlannedFault};
 /// Format of the lines; a reader refuses any other by name.
 pub const FORMAT: u32 = 1;
 
+/// Deliveries that a simulated node has in flight, and those of them to one host, unless they are drawn small.
+pub const CONNECTIONS: u64 = 512;
+pub const CONNECTIONS_PER_HOST: u64 = 64;
+
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
@@ -214,9 +218,12 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after: Option<String>,
     },
-    /// The receiver ends the connection in place of a whole answer's head. One that stays silent has no event.
+    /// The receiver ends the connection in place of a whole answer's head, or sends a head `without_end`. One that stays
+    /// silent has no event.
     Reset {
         delivery: u64,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        without_end: bool,
     },
 
     /// A fault begins; `id` is its place in the plan. `nodes` are those it strikes.

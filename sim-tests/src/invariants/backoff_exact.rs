@@ -16,8 +16,11 @@ const CALM: u64 = 500_000;
 /// Only draws from a range as wide as this say whether they are drawn, and so many of them.
 const WIDE_MS: u64 = 20;
 const DRAWS: usize = 5;
-/// So many draws do not all fall into one half of their ranges: it would be once in a billion histories.
-const MANY_DRAWS: usize = 30;
+/// So many draws do not all fall into one half of their ranges, or a little more: it would be once in a billion
+/// histories. A little, because the ends of the halves are off by some milliseconds; which tells of wide ranges only.
+const MANY_DRAWS: usize = 32;
+const HALF_PER_MILLE: u64 = 520;
+const HALVES_WIDE_MS: u64 = 200;
 
 pub fn check(facts: &Facts) -> Finding {
     let mut report = Report::new("backoff_exact");
@@ -140,11 +143,12 @@ fn are_drawn(draws: &mut [Draw], report: &mut Report) {
             report.hold(!same, last.t, || format!("all {} waits are the {name} of their range", draws.len()));
         }
     }
-    if draws.len() >= MANY_DRAWS {
-        let short = draws.iter().filter(|draw| draw.waits < at(draw, 500)).count();
-        let long = draws.iter().filter(|draw| draw.waits > at(draw, 500)).count();
+    let wide: Vec<&Draw> = draws.iter().filter(|draw| draw.high - draw.low >= HALVES_WIDE_MS).collect();
+    if wide.len() >= MANY_DRAWS {
+        let short = wide.iter().filter(|draw| draw.waits < at(draw, 1000 - HALF_PER_MILLE)).count();
+        let long = wide.iter().filter(|draw| draw.waits > at(draw, HALF_PER_MILLE)).count();
         report.hold(short > 0 && long > 0, last.t, || {
-            format!("of {} waits {short} are short and {long} long for their range", draws.len())
+            format!("of {} waits {short} are short and {long} long for their range", wide.len())
         });
     }
 }
@@ -246,7 +250,9 @@ mod tests {
         accepts(NAME, many(&|_| 1000, 4));
         refuses(NAME, many(&|_| 1000, 5));
         refuses(NAME, many(&|_| 1200, 5));
-        refuses(NAME, many(&|nth| 1010 + nth as i64, 30));
+        refuses(NAME, many(&|nth| 1010 + nth as i64, 32));
+        refuses(NAME, many(&|nth| 800 + nth as i64 * 6, 32));
+        accepts(NAME, many(&|nth| 800 + nth as i64 * 6, 31));
     }
 
     #[test]

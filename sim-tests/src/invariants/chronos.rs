@@ -23,6 +23,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
+use campanile_model::sim::Bound;
 use campanile_model::{Millis, Overlap, RunId, RunState, TaskId, TaskSpec, Timestamp};
 
 use super::coverage;
@@ -52,13 +53,14 @@ pub fn check(history: &History) -> Finding {
         return Finding::NotApplicable { needs: "rows of tasks, or final tasks with their ledgers" };
     }
     let arrivals = Arrivals::gather(history);
+    let turn = turn(history, &stories);
     let mut violations = arrivals.again.clone();
     let mut checked = 0;
     for story in &stories {
         let points = arrivals.points.get(&story.id).map_or(&[][..], Vec::as_slice);
         checked += points.len() as u64;
         // Of definitions that may have been written, one must fit.
-        let Some(windows) = windows(history, story, &arrivals) else { continue };
+        let Some(windows) = windows(history, story, &arrivals, turn) else { continue };
         checked += windows.len() as u64;
         judge(history, story, &windows, points, &mut violations);
     }
@@ -172,8 +174,19 @@ impl Arrivals {
     }
 }
 
+/// How long an attempt may wait for its turn when receivers are well again, in milliseconds: where a node has few
+/// connections, until those that they hold open have timed out.
+fn turn(history: &History, stories: &[Story]) -> i64 {
+    let narrow = [Bound::Connections, Bound::ConnectionsPerHost].map(Bound::name);
+    if !narrow.iter().any(|name| history.header.bounds.contains_key(*name)) {
+        return 0;
+    }
+    let specs = stories.iter().flat_map(|story| &story.versions).flat_map(|version| &version.specs);
+    specs.map(|spec| spec.timeout.0.cast_signed()).max().unwrap_or_default()
+}
+
 /// The windows of a task. `None` if its definitions are not known for sure.
-fn windows(history: &History, story: &Story, arrivals: &Arrivals) -> Option<Vec<Window>> {
+fn windows(history: &History, story: &Story, arrivals: &Arrivals, turn: i64) -> Option<Vec<Window>> {
     if story.judged_after > Timestamp::MIN {
         // Runs of before arrived too, and nothing says what they were for.
         return None;
@@ -187,7 +200,7 @@ fn windows(history: &History, story: &Story, arrivals: &Arrivals) -> Option<Vec<
     for (place, version) in story.versions.iter().enumerate() {
         let [spec] = version.specs[..] else { return None };
         let decisions = story.decisions_of(version.number);
-        let slack = header.lateness_bound_ms + if faults { retries(spec) } else { 0 };
+        let slack = header.lateness_bound_ms + if faults { retries(spec) } else { 0 } + turn;
         for expected in coverage::expected(story, place, spec, end).ok()? {
             // What is written about this instant, if it can be anything but a fire in time.
             let upto = decisions.partition_point(|decision| decision.first <= expected.at);

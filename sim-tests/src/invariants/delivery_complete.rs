@@ -116,8 +116,11 @@ fn nothing_is_forgotten(facts: &Facts, report: &mut Report) {
 }
 
 /// By when something is over that began at `from` and takes so long: sooner or later than that by the bound on
-/// lateness, and by as long again as receivers were in trouble.
+/// lateness, and by as long again as receivers were in trouble. With few connections its turn comes first, and that is
+/// sure only of well receivers.
 fn within(facts: &Facts, from: u64, takes: Millis) -> u64 {
+    let turn = facts.turn();
+    let from = if turn > 0 { from.max(facts.healed.unwrap_or_default()).saturating_add(turn) } else { from };
     let takes = takes.0.saturating_mul(1000);
     let over = facts.deadline(from).saturating_add(takes);
     let quiet = facts.receiver_troubles.first_quiet(from, takes + facts.bound());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use campanile_model::api::{LedgerView, RunView, TaskView};
+use campanile_model::sim::Bound;
 use campanile_model::{LogPlace, NodeId, OccurrenceId, RunId, TaskId, TaskSpec, Timestamp, Token};
 
 use super::operations;
@@ -39,6 +40,8 @@ pub struct Delivered<'h> {
     pub answer: Option<(u64, u16)>,
     /// What that answer's `Retry-After` said.
     pub retry_after: Option<&'h str>,
+    /// When the receiver gave no answer but an end of the connection, or a head without one.
+    pub reset: Option<u64>,
 }
 
 impl Delivered<'_> {
@@ -328,6 +331,16 @@ impl<'h> Facts<'h> {
         !self.link_troubles.touch(from.saturating_sub(self.bound()), to)
     }
 
+    /// How long an attempt may wait for its turn when nothing is wrong any more: where a node has few connections, until
+    /// those that receivers hold open without an answer have timed out, and not at all otherwise.
+    pub fn turn(&self) -> u64 {
+        let narrow = [Bound::Connections, Bound::ConnectionsPerHost].map(Bound::name);
+        if !narrow.iter().any(|name| self.history.header.bounds.contains_key(*name)) {
+            return 0;
+        }
+        self.specs.values().map(|spec| spec.timeout.0).max().unwrap_or_default().saturating_mul(1000)
+    }
+
     /// The entry's own time.
     pub fn stamp(&self, index: u64) -> Option<Timestamp> {
         self.entry(index).map(|entry| entry.time)
@@ -387,7 +400,7 @@ impl<'h> Facts<'h> {
             Event::Deliver(delivery) => {
                 let run = self.runs.entry(delivery.run).or_default();
                 building.deliveries.insert(delivery.delivery, (delivery.run, run.deliveries.len()));
-                run.deliveries.push(Delivered { t, it: delivery, answer: None, retry_after: None });
+                run.deliveries.push(Delivered { t, it: delivery, answer: None, retry_after: None, reset: None });
             }
             Event::Answer { delivery, status, retry_after } => {
                 if let Some((run, place)) = building.deliveries.get(delivery)
@@ -434,9 +447,14 @@ impl<'h> Facts<'h> {
             }
             Event::FinalState { read: FinalRead::Begun, .. } => self.final_begun = Some(t),
             Event::FinalState { read, .. } => self.final_read = Some((t, read)),
-            // A reset is no answer, and what is not answered is so already.
-            Event::Reset { .. }
-            | Event::NotSent { .. }
+            Event::Reset { delivery, .. } => {
+                if let Some((run, place)) = building.deliveries.get(delivery)
+                    && let Some(run) = self.runs.get_mut(run)
+                {
+                    run.deliveries[*place].reset = Some(t);
+                }
+            }
+            Event::NotSent { .. }
             | Event::Ask { .. }
             | Event::Told { .. }
             | Event::GaveUp { .. }

@@ -11,6 +11,7 @@ mod bounded_retries;
 mod bounds;
 mod catch_up;
 mod chronos;
+mod connections;
 mod coverage;
 mod decided_once;
 mod dedup;
@@ -46,6 +47,7 @@ mod operators;
 mod overlap;
 mod raft_order;
 mod reads;
+mod reasons;
 mod refusals;
 mod remaining_fires;
 mod replica_determinism;
@@ -91,8 +93,10 @@ pub const ALL: &[(&str, Check)] = &[
     ("delivery_complete", delivery_complete::check),
     ("bounded_retries", bounded_retries::check),
     ("run_ends", run_ends::check),
+    ("reasons", reasons::check),
     ("nothing_after_the_end", nothing_after_the_end::check),
     ("backoff_exact", backoff_exact::check),
+    ("connections", connections::check),
     ("delivery_content", delivery_content::check),
     ("task_ends", task_ends::check),
     ("retention_kept", retention_kept::check),

@@ -37,7 +37,7 @@ pub fn check(facts: &Facts) -> Finding {
             }
         }
         for (nth, row) in run.rows.iter().enumerate().filter(|(_, row)| row.it.state == RunState::Running) {
-            lasts_no_longer(facts, row, run.rows.get(nth + 1).map(|next| next.t), &mut report);
+            lasts_no_longer(facts, run, row, run.rows.get(nth + 1).map(|next| next.t), &mut report);
         }
         if let Some(view) = run.in_the_end {
             for record in &view.it.attempts {
@@ -239,9 +239,15 @@ fn pauses(facts: &Facts, after: &At<&RunRow>, report: &mut Report) {
 }
 
 /// An attempt ends with its time-out; where something is wrong, once that is over.
-fn lasts_no_longer(facts: &Facts, began: &At<&RunRow>, ended: Option<u64>, report: &mut Report) {
+fn lasts_no_longer(facts: &Facts, run: &RunFacts, began: &At<&RunRow>, ended: Option<u64>, report: &mut Report) {
     let Some(spec) = facts.spec(began.it.occurrence.task, began.it.version) else { return };
-    let over = began.t.saturating_add(spec.timeout.0.saturating_mul(1000));
+    let since = match (facts.turn(), run.delivery(began.it.token)) {
+        (0, _) => began.t,
+        // With few connections it waits for its turn, and its time-out counts from when it is sent.
+        (_, Some(delivered)) => delivered.t,
+        (turn, None) => facts.healed.map_or(u64::MAX, |healed| healed.max(began.t).saturating_add(turn)),
+    };
+    let over = since.saturating_add(spec.timeout.0.saturating_mul(1000));
     let calm_until = over.saturating_add(CALM);
     let until = if facts.is_calm(began.t, calm_until) { calm_until } else { facts.deadline(over) };
     let last_seen = ended.unwrap_or_else(|| facts.history.end());
@@ -254,6 +260,7 @@ fn lasts_no_longer(facts: &Facts, began: &At<&RunRow>, ended: Option<u64>, repor
 
 #[cfg(test)]
 mod tests {
+    use campanile_model::sim::Bound;
     use campanile_model::{AttemptResult, Millis, NodeId, Retry, RunState, TaskSpec, TaskStatus};
 
     use super::super::testing::*;
@@ -356,6 +363,21 @@ mod tests {
         refuses(NAME, silent(16_001, RunState::Retrying));
         refuses(NAME, known().at(16_001).healed());
         accepts(NAME, known().begin(0, Fault::LeaderInMinority).at(16_001).converged());
+    }
+
+    #[test]
+    fn with_few_connections_it_counts_from_when_it_is_sent() {
+        let narrow = || known().small(Bound::ConnectionsPerHost, 2).at(20_000);
+        let ended = |script: Script, at_ms: u64| {
+            let row = over(&fired(5, 10), 6, at_ms as i64, RunState::Retrying, AttemptResult::TimedOut, None);
+            script.at(at_ms).entry(6).row(&row)
+        };
+        accepts(NAME, ended(narrow().deliver(1, &fired(5, 10)), 26_000));
+        refuses(NAME, ended(narrow().deliver(1, &fired(5, 10)), 26_001));
+        accepts(NAME, ended(narrow(), 60_000));
+        // When all is well its turn comes once the others have timed out, of which it is itself one here.
+        accepts(NAME, ended(narrow().healed(), 31_000));
+        refuses(NAME, ended(narrow().healed(), 31_001));
     }
 
     #[test]

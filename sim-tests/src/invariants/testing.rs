@@ -577,7 +577,7 @@ pub fn calm() -> History {
             view.attempts[0].status = Some(200);
             if run.attempt == 2 {
                 let first = record(&fired(6, 20), AttemptResult::Failed);
-                view.attempts.insert(0, AttemptRecord { status: Some(500), ..first });
+                view.attempts.insert(0, AttemptRecord { status: Some(500), error: "answered 500".into(), ..first });
                 view.attempts[1].ended_at = second(21);
             }
         });
@@ -640,7 +640,7 @@ pub fn long(fires: u64) -> History {
     let delivery = fires + 1;
     let waits = changed(&retrying(&run, index + 1, due + 1), |row| {
         let failed = record(row, AttemptResult::Failed);
-        row.last = Some(AttemptRecord { status: Some(500), ..failed });
+        row.last = Some(AttemptRecord { status: Some(500), error: "answered 500".into(), ..failed });
     });
     let again = attempt(&waits, 2, index + 2);
     let done = changed(&ended(&again, index + 3, RunState::Succeeded), |row| {

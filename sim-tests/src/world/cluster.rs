@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use super::observe::Names;
 use super::standstill;
 use crate::drive::recorder::Recorder;
-use crate::history::{Event, Members, NodeEvent, RaftState, Rows, TaskRows};
+use crate::history::{CONNECTIONS, CONNECTIONS_PER_HOST, Event, Members, NodeEvent, RaftState, Rows, TaskRows};
 use crate::scenario::Pace;
 
 /// How often a node's Raft state is looked at; at coarse pace, once in a minute.
@@ -221,8 +221,8 @@ impl Cluster {
             listen: api,
             replica,
             catch_up_rate: 2000,
-            http_connections: 512,
-            http_connections_per_host: 64,
+            http_connections: bound!(Connections, CONNECTIONS as usize),
+            http_connections_per_host: bound!(ConnectionsPerHost, CONNECTIONS_PER_HOST as usize),
             webhook_secret: self.webhook_secret.clone(),
             min_free_disk_bytes: 1 << 20,
             drain_timeout: Duration::from_secs(30),

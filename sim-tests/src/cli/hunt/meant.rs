@@ -108,6 +108,8 @@ const MEANT: &[(&str, &[&str])] = &[
     ("late_beat_counts", &["never_early"]),
     ("drain_ignores_failure", &["bounded_lateness"]),
     ("refusal_shared", &["refusals"]),
+    ("places_not_counted", &["connections"]),
+    ("reason_not_told", &["reasons"]),
     ("second_pass_lost", &["no_lost_fire", "ledger_balance", "chronos"]),
 ];
 
