@@ -47,7 +47,8 @@ fn says_why(
     let AttemptRecord { number, result, status, ref error, .. } = *record;
     let wanted = match result {
         AttemptResult::Succeeded | AttemptResult::Cancelled | AttemptResult::OutcomeUnknown => {
-            report.hold(error.is_empty(), t, || format!("attempt {number} is {result:?} and gives a reason: {error:?}"));
+            report
+                .hold(error.is_empty(), t, || format!("attempt {number} is {result:?} and gives a reason: {error:?}"));
             return;
         }
         AttemptResult::Failed | AttemptResult::TimedOut => match (status, spec) {
@@ -93,7 +94,12 @@ mod tests {
 
     fn known() -> Script {
         let put = put_with(|spec| spec.timeout = Millis::from_secs(5));
-        Script::new().invoke(1, put).wrote(1, Change::Created, 1).at(10_000).row(&fired(5, 10)).deliver(1, &fired(5, 10))
+        Script::new()
+            .invoke(1, put)
+            .wrote(1, Change::Created, 1)
+            .at(10_000)
+            .row(&fired(5, 10))
+            .deliver(1, &fired(5, 10))
     }
 
     fn told(script: Script, result: AttemptResult, status: Option<u16>, error: &str) -> Script {
