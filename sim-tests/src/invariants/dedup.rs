@@ -1,11 +1,13 @@
 //! Dedup (RELIABILITY 15): within its window an idempotency key stands for one request. The same request gets the same
-//! answer and has one effect, whoever leads; another request is refused (422).
+//! answer and has one effect, whoever leads; another request is refused (422). When the window is over the key counts as
+//! new, whether its row has been removed or not.
 //!
 //! The window begins when the leader accepts the first request, which is between its sending and its answer; only what
 //! is certainly inside is judged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use campanile_model::api::Change;
 use campanile_model::sim::Bound;
 use campanile_model::{Origin, RunId, TaskId, limits};
 
@@ -56,6 +58,11 @@ impl Window {
         Self { surely: ttl.saturating_sub(error), at_most: ttl + error }
     }
 
+    /// Whether `later` came, for sure, when the key of `first`, which was accepted, was remembered no longer.
+    fn is_over(&self, first: &Operation, later: &Operation) -> bool {
+        first.returned.is_some_and(|returned| later.invoked > returned.saturating_add(self.at_most))
+    }
+
     /// Whether `later` came, for sure, while the key of `first`, which was accepted, was remembered. Where the two
     /// overlap either may have been accepted first, and for the same request it is all the same.
     fn holds(&self, first: &Operation, later: &Operation) -> bool {
@@ -93,7 +100,14 @@ fn judge(key: &str, uses: &[Operation], window: &Window, violations: &mut Vec<Vi
                 }
             }
             Some(outcome) => match accepted.as_ref().filter(|first| window.holds(first, operation)) {
-                None => accepted = Some(*operation),
+                None => {
+                    let over = accepted.as_ref().filter(|first| window.is_over(first, operation));
+                    if let Some(first) = over.filter(|first| repeats(first.outcome, outcome)) {
+                        let what = told(format!("was answered as operation {}, whose time was over", first.id));
+                        violations.push(violation(NAME, t, what));
+                    }
+                    accepted = Some(*operation);
+                }
                 Some(first) if !same_request(first, operation) => {
                     let what = told(format!("was accepted, and operation {} had used the key for another", first.id));
                     violations.push(violation(NAME, t, what));
@@ -106,6 +120,17 @@ fn judge(key: &str, uses: &[Operation], window: &Window, violations: &mut Vec<Vi
                 }
             },
         }
+    }
+}
+
+/// Whether an answer is an earlier one given again: it tells of what can only have been made once.
+fn repeats(first: Option<&Outcome>, again: &Outcome) -> bool {
+    match (first, again) {
+        (Some(Outcome::Triggered { triggered: a }), Outcome::Triggered { triggered: b }) => a.run == b.run,
+        (Some(Outcome::Written { task: a }), Outcome::Written { task: b }) => {
+            a.change == Change::Created && b.change == Change::Created && a.id == b.id
+        }
+        _ => false,
     }
 }
 
@@ -233,6 +258,9 @@ mod tests {
         let expired =
             asked(&[(1, 2, trigger("k"), triggered(1, 1)), (later, later + 1, trigger("k"), triggered(1, 2))]);
         assert!(matches!(check(&expired), Finding::Held { .. }), "the key was free again");
+        let recalled =
+            asked(&[(1, 2, trigger("k"), triggered(1, 1)), (later, later + 1, trigger("k"), triggered(1, 1))]);
+        assert!(told(&check(&recalled)).contains("time was over"));
     }
 
     #[test]
@@ -265,6 +293,4 @@ mod tests {
     fn a_history_without_keys_is_not_judged() {
         assert!(matches!(check(&empty()), Finding::NotApplicable { .. }));
     }
-
-    use campanile_model::api::Change;
 }
