@@ -16,6 +16,9 @@ use crate::verdict::Finding;
 /// A time-out begins so much before the request has arrived, at most.
 const ON_ITS_WAY: u64 = 100_000;
 
+/// When a request began to be open, or was so no longer.
+type Changes = Vec<(u64, bool)>;
+
 pub fn check(facts: &Facts) -> Finding {
     let header = &facts.history.header;
     if header.source != Source::Simulated {
@@ -25,8 +28,8 @@ pub fn check(facts: &Facts) -> Finding {
     let to_one = header.bound(Bound::ConnectionsPerHost, CONNECTIONS_PER_HOST);
     let mut report = Report::new("connections");
     let lives = Lives::new(facts);
-    // By node, and by host or for all of them: when a request began to be open, or was so no longer.
-    let mut changes: BTreeMap<(NodeId, Option<&str>), Vec<(u64, bool)>> = BTreeMap::new();
+    // By node, and by host or for all of them.
+    let mut changes: BTreeMap<(NodeId, Option<&str>), Changes> = BTreeMap::new();
     for run in facts.runs.values() {
         for delivered in &run.deliveries {
             report.looked();

@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn nobody_is_elected_whom_nobody_can_reach() {
         let deaf = [(1, 2), (3, 2)];
-        let elected = |after| leads(silent(three().at(1_000).killed(1), &deaf).at(1_000 + after), 2, 2);
+        let elected = |after: u64| leads(silent(three().at(1_000).killed(1), &deaf).at(1_000 + after), 2, 2);
         refuses(NAME, elected(2_000));
         accepts(NAME, elected(1_999));
         // One other is enough to be elected by.
