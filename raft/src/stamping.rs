@@ -29,6 +29,8 @@ struct Inner {
 struct State {
     /// What the comparison with the others said last; `None` before the first, and where it said nothing.
     compared: Option<bool>,
+    /// It said so while the clock was distrusted, by what may have been measured before it jumped.
+    is_early: bool,
     /// The two clocks, read together when the wall clock was last trusted.
     anchor: (Instant, i64),
     distrusted_until: Option<Instant>,
@@ -38,7 +40,7 @@ impl Stamping {
     pub fn new(clock: Clock, max_skew: Duration, remeasure: Duration) -> Self {
         let anchor = (clock.instant(), clock.now_us());
         let compared = planted!(NewClockTrusted).then_some(true);
-        let state = Mutex::new(State { compared, anchor, distrusted_until: None });
+        let state = Mutex::new(State { compared, is_early: false, anchor, distrusted_until: None });
         Self { inner: Arc::new(Inner { clock, max_skew, remeasure, state }) }
     }
 
@@ -65,7 +67,8 @@ impl Stamping {
             // What was said of it before the jump says nothing any more.
             state.compared = None;
         }
-        state.compared == Some(true) && state.distrusted_until.is_none_or(|until| now >= until)
+        let distrusted = state.is_early || state.distrusted_until.is_some_and(|until| now < until);
+        state.compared == Some(true) && !distrusted
     }
 
     /// This clock and another are far apart, and nobody can say yet which is wrong: it has to be compared anew.
@@ -84,7 +87,9 @@ impl Stamping {
         let distrusted = !self.is_allowed();
         let inner = &self.inner;
         let mut state = inner.state();
-        if !distrusted || state.distrusted_until.is_none_or(|until| inner.clock.instant() >= until) {
+        // Should nothing be compared after this, it must not begin to count when the distrust ends.
+        state.is_early = state.distrusted_until.is_some_and(|until| inner.clock.instant() < until);
+        if !distrusted || !state.is_early {
             state.anchor = (inner.clock.instant(), inner.clock.now_us());
         }
         state.compared.replace(allowed).unwrap_or(true) != allowed
@@ -100,6 +105,21 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_compared_before_the_distrust_ended_does_not_end_it() {
+        let clock = Clock::system();
+        let distrust = Duration::from_millis(20);
+        let stamping = Stamping::new(clock.clone(), Duration::from_millis(500), distrust);
+        stamping.compared(true);
+        clock.shift(60_000);
+        assert!(!stamping.is_allowed());
+        stamping.compared(true);
+        std::thread::sleep(2 * distrust);
+        assert!(stamping.is_compared() && !stamping.is_allowed(), "by measurements of before the jump");
+        stamping.compared(true);
+        assert!(stamping.is_allowed());
+    }
 
     #[test]
     fn a_jump_is_noticed_at_once_and_forgiven_after_comparing() {

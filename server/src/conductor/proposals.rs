@@ -125,7 +125,9 @@ fn take<T>(gathered: &mut VecDeque<Gathered<T>>, now: Instant, of: impl Fn(&T) -
         let undecided = gathered.drain(..count).map(|it| Undecided { wake_at: it.due, of: of(&it.line) });
         return Some(Taken::Stale(undecided.collect()));
     }
-    let count = gathered.len().min(bound!(FireLines, LINES));
+    // Those that were made anew are in front of others that have waited longer: these are not to go with them.
+    let fresh = gathered.iter().take(bound!(FireLines, LINES)).take_while(|it| is_fresh(it.decided_at, now));
+    let (count, decided_at) = fresh.fold((0, decided_at), |(count, oldest), it| (count + 1, oldest.min(it.decided_at)));
     let (lines, dues): (Vec<T>, Vec<Timestamp>) = gathered.drain(..count).map(|it| (it.line, it.due)).unzip();
     Some(Taken::Fresh(Fresh { lines, dues, decided_at }))
 }
@@ -424,6 +426,23 @@ mod tests {
         // Decided anew it goes in front, or under load it would never come to be proposed.
         proposals.put_first(vec![line(1)], Vec::new(), due, now);
         assert_eq!(tasks(proposals.next(now, true)), [1, 2]);
+    }
+
+    #[test]
+    fn what_waited_too_long_does_not_go_with_what_was_made_anew() {
+        let due = Timestamp::from_millis(1000);
+        let start = campanile_raft::Clock::system().instant();
+        let mut proposals = Proposals::default();
+        proposals.fire([line(2), line(3)], due, start);
+        let now = start + FRESH;
+        proposals.put_first(vec![line(1)], Vec::new(), due, now);
+        assert_eq!(tasks(proposals.next(now, true)), [1]);
+        assert_eq!(undecided(proposals.next(now, true)), [2, 3].map(|task| Of::Task(TaskId(task))));
+        // As old as the oldest of them.
+        proposals.fire([line(2)], due, start + FRESH / 2);
+        proposals.put_first(vec![line(1)], Vec::new(), due, now);
+        let both = proposed(proposals.next(now, true)).expect("both are fresh");
+        assert_eq!((both.dues.len(), both.decided_at), (2, Some(start + FRESH / 2)));
     }
 
     #[test]
