@@ -1,5 +1,6 @@
-//! A leader's own lease ends before another one leads: by the time that it counts from, or because it gives it up. What
-//! two leaders deliver under leases of their own at one time, two nodes deliver.
+//! A leader's own lease ends before another one leads: by the time that it counts from, or because it gives it up. Nobody
+//! has one by himself in a term in which another leads. What two deliver under leases of their own at one time, two nodes
+//! deliver.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +15,14 @@ use crate::verdict::Finding;
 pub fn check(facts: &Facts) -> Finding {
     let leases = Leases::new(facts.history);
     let mut report = Report::new("leader_lease");
-    if !leases.are_known() {
-        return report.finish_if_any("leases");
+    let elections = elections(facts);
+    for lease in leases.own() {
+        let leader = elections.get(&lease.term).map_or(lease.node, |(_, leader)| *leader);
+        report.hold(leader == lease.node, lease.t, || {
+            format!("node {} has a lease by itself, of term {}, in which node {leader} leads", lease.node, lease.term)
+        });
     }
-    for (term, (t, leader)) in elections(facts) {
+    for (term, (t, leader)) in elections {
         for lease in leases.own().filter(|lease| lease.term < term && lease.node != leader) {
             let until = leases.until(lease, UNUSED);
             report.hold(until <= t + LOOK, t, || {
@@ -30,7 +35,7 @@ pub fn check(facts: &Facts) -> Finding {
             });
         }
     }
-    report.finish()
+    report.finish_if_any("leases of leaders by themselves")
 }
 
 /// Nodes are looked at every so many microseconds, and some more: so late it may be seen that one follows.
@@ -84,9 +89,16 @@ mod tests {
     }
 
     #[test]
+    fn only_the_leader_of_a_term_has_one() {
+        let leads = |node| Script::new().at(1000).raft(node, 1, |state| state.leads = true).lease(1, 7, 1, 400);
+        accepts(NAME, leads(1));
+        refuses(NAME, leads(2));
+    }
+
+    #[test]
     fn leases_of_others_are_not_meant() {
         let follower = Script::new().at(1000).lease(3, 7, 1, 1500).at(1100);
-        accepts(NAME, follower.raft(2, 2, |state| state.leads = true));
+        not_applicable(NAME, follower.raft(2, 2, |state| state.leads = true));
         not_applicable(NAME, Script::new().raft(2, 2, |state| state.leads = true));
     }
 }

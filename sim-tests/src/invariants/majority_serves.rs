@@ -341,7 +341,7 @@ mod tests {
         refuses(NAME, elected(2_000));
         accepts(NAME, elected(1_999));
         // One other is enough to be elected by.
-        accepts(NAME, leads(silent(three().at(1_000).killed(1), &deaf[..1]).at(3_000), 2, 2));
+        accepts(NAME, leads(silent(three(), &deaf[..1]).at(2_900).killed(1).at(3_000), 2, 2));
     }
 
     #[test]
