@@ -103,7 +103,7 @@ const MEANT: &[(&str, &[&str])] = &[
     ("settles_beyond_remaining", &["no_lost_fire", "ledger_balance"]),
     ("lost_node_given_shards", &["delivery_complete"]),
     ("lease_before_fence", &["fence_after_lease", "no_stale_send"]),
-    ("drain_not_told", &["chronos", "delivery_complete"]),
+    ("drain_not_told", &["chronos", "delivery_complete", "run_ends"]),
     ("reported_made_again", &["unique_fire"]),
     ("late_beat_counts", &["never_early"]),
     ("drain_ignores_failure", &["bounded_lateness"]),
